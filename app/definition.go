@@ -1,0 +1,76 @@
+package app
+
+// Definition is everything that one app.sql declares, in the order of the file. Names are unique over tables and views
+// together and are stored folded as PostgreSQL folds them.
+type Definition struct {
+	Source string // the text of app.sql, as it was read
+	Tables []*Table
+	Views  []*View
+	Grants []Grant
+}
+
+// Table is one CREATE TABLE: where events enter.
+type Table struct {
+	Name       string
+	Columns    []Column
+	PrimaryKey []int // indexes into Columns, in the order of the PRIMARY KEY clause; empty when there is none
+	AppendOnly bool  // WITH (append_only), or no primary key: rows are facts, never updated nor deleted
+	// Kept says that the rows are part of the engine's state. It is so for every keyed table and for append-only tables
+	// that somebody may SELECT or whose key a view relies on; the rows of others live in the log alone.
+	Kept    bool
+	Checks  []Check
+	Options map[string]string // the WITH options that were given (owner, version, event_time, lateness, …), values as text
+}
+
+// Keyed reports whether rows have an identity that later writes may change: updates, deletes and on_conflict.
+func (t *Table) Keyed() bool { return !t.AppendOnly }
+
+// Column is one column of a table or of a view's result.
+type Column struct {
+	Name    string
+	Type    Type
+	NotNull bool
+	Default string // SQL text of the DEFAULT expression; empty when there is none
+}
+
+// Check is one CHECK constraint. PostgreSQL's rule holds: NULL passes.
+type Check struct {
+	Name string // as given, or made as PostgreSQL makes it: table_column_check
+	SQL  string // text of the condition
+}
+
+// View is one CREATE MATERIALIZED VIEW.
+type View struct {
+	Name    string
+	Columns []Column
+	Key     []int     // indexes into Columns of the inferred unique key; nil: all columns and a copy number _n
+	Single  bool      // exactly one row (an aggregate without GROUP BY): Key is empty and that is a real key
+	Order   []OrderBy // the ORDER BY of the query, for reads that ask for no other order
+	SQL     string    // text of the query
+	Options map[string]string
+}
+
+// OrderBy is one term of an ORDER BY over result columns.
+type OrderBy struct {
+	Column     int // index into Columns
+	Desc       bool
+	NullsFirst bool // already resolved: PostgreSQL's default is NULLS LAST ascending, NULLS FIRST descending
+}
+
+// Privilege is what a GRANT allows.
+type Privilege uint8
+
+// The privileges. A set of them is their bitwise or.
+const (
+	Select Privilege = 1 << iota
+	Insert
+	Update
+	Delete
+)
+
+// Grant gives Role the privileges in Allow on one relation. Deny is the default: what no grant allows is refused.
+type Grant struct {
+	Role     string // "anon" is the role of callers without a token; "public" is every role
+	Relation string // name of a table or of a view
+	Allow    Privilege
+}

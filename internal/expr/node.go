@@ -1,0 +1,66 @@
+package expr
+
+import (
+	"laaster/app"
+	"laaster/internal/change"
+)
+
+// Relation is what rows of a table or of a view look like. Read-only after sql built it; safe for concurrent use.
+type Relation struct {
+	ID      int // index into flow.Program.Relations
+	Name    string
+	Columns []app.Column
+	Layout  *change.Layout
+	Key     []int // indexes into Columns; never nil: a relation without a unique key has a last column _n and all columns as key
+	Copies  bool  // the last column is the copy number _n (bigint, from 1), because no unique key could be inferred
+	Order   []app.OrderBy
+	Table   *TableRules // nil for views
+}
+
+// TableRules is what a table asks of the rows that enter it.
+type TableRules struct {
+	Table    *app.Table
+	Catalog  uint32  // the table's id in the log (Entry.Table); stable over all definitions of the log
+	Version  uint32  // the table's schema version (Entry.Version): 1, and one more for each definition that added columns
+	Defaults []*Node // one per column; nil: the default is NULL
+	Checks   []RowCheck
+}
+
+// RowCheck is a bound CHECK constraint.
+type RowCheck struct {
+	Name string
+	Cond *Node
+}
+
+// Kind says what a Node is.
+type Kind uint8
+
+// The kinds of nodes.
+const (
+	KColumn   Kind = iota + 1 // Col of the input row
+	KConst                    // Value
+	KCall                     // Func over Args (operators are functions too)
+	KCast                     // Args[0] as Type
+	KAnd                      // Args, three-valued
+	KOr                       // Args, three-valued
+	KNot                      // Args[0]
+	KIsNull                   // Args[0] IS NULL
+	KDistinct                 // Args[0] IS DISTINCT FROM Args[1]
+	KCase                     // when, then, when, then, …, else (always present; a simple CASE is rewritten to equality)
+	KCoalesce                 // first Arg that is not NULL
+	KNow                      // now(): the batch's stamp; the statement time at ingest
+	KSubject                  // auth_subject()
+	KRole                     // auth_role()
+)
+
+// Node is a bound expression: names are resolved, types are known, casts are explicit. Build nodes with the functions
+// of this package, which check and coerce as PostgreSQL does; never change one that is in use.
+type Node struct {
+	Kind  Kind
+	Type  app.Type
+	Col   int
+	Value change.Value
+	Func  *Function
+	Args  []*Node
+	Pos   int // byte offset in the source text, for errors; -1 when there is none
+}

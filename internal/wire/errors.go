@@ -1,0 +1,128 @@
+package wire
+
+import (
+	"net/http"
+)
+
+// Code is the stable name of an error: clients decide by it, people find it in docs/errors.md.
+type Code string
+
+// The codes.
+const (
+	InvalidJSON     Code = "invalid_json"
+	InvalidRow      Code = "invalid_row"
+	InvalidRequest  Code = "invalid_request" // a malformed frame, parameter or header
+	UnknownTable    Code = "unknown_table"
+	UnknownView     Code = "unknown_view"
+	UnknownColumn   Code = "unknown_column"
+	NotFound        Code = "not_found" // no such path
+	BadFilter       Code = "bad_filter"
+	Duplicate       Code = "duplicate"
+	Conflict        Code = "conflict"
+	Constraint      Code = "constraint"
+	Unauthenticated Code = "unauthenticated"
+	TokenExpired    Code = "token_expired"
+	Forbidden       Code = "forbidden"
+	RateLimited     Code = "rate_limited"
+	Busy            Code = "busy"
+	NotYet          Code = "not_yet"
+	TooLarge        Code = "too_large"
+	TooMany         Code = "too_many"
+	SlowConsumer    Code = "slow_consumer"
+	Gap             Code = "gap"
+	Draining        Code = "draining"
+	StorageDamaged  Code = "storage_damaged"
+	Internal        Code = "internal"
+)
+
+// Retry says whether the same request may succeed later.
+type Retry string
+
+// The retry classes.
+const (
+	RetryNo    Retry = "no"    // it will fail again until the caller changes something
+	RetryAfter Retry = "after" // wait first: Retry-After, or retry_after_ms
+)
+
+// Problem is the one shape of an error on every transport: application/problem+json (RFC 9457) over HTTP, the same object
+// under "error" in a frame. It implements error.
+type Problem struct {
+	Type         string `json:"type"`             // "/errors/<code>"
+	Title        string `json:"title"`            // the code in words
+	Status       int    `json:"status"`           // HTTP status
+	Code         Code   `json:"code"`             //
+	Detail       string `json:"detail,omitempty"` // what is wrong here
+	Field        string `json:"field,omitempty"`  // the column, parameter or member to blame
+	Hint         string `json:"hint,omitempty"`   // what to do about it
+	Retry        Retry  `json:"retry,omitempty"`
+	RetryAfterMS int    `json:"retry_after_ms,omitempty"` // with Retry "after"
+	Request      string `json:"request,omitempty"`        // the request id that is in the log line
+}
+
+// CodeInfo is the fixed part of an error code.
+type CodeInfo struct {
+	Code   Code
+	Status int
+	Retry  Retry
+	Title  string
+}
+
+// Codes returns every code with its status, retry class and title, in the order of the documentation.
+func Codes() []CodeInfo {
+	return []CodeInfo{
+		{InvalidJSON, http.StatusBadRequest, RetryNo, "the body is not valid JSON"},
+		{InvalidRow, http.StatusUnprocessableEntity, RetryNo, "a row does not fit its table"},
+		{InvalidRequest, http.StatusBadRequest, RetryNo, "the request or frame is malformed"},
+		{UnknownTable, http.StatusNotFound, RetryNo, "no such table"},
+		{UnknownView, http.StatusNotFound, RetryNo, "no such view"},
+		{UnknownColumn, http.StatusBadRequest, RetryNo, "no such column"},
+		{NotFound, http.StatusNotFound, RetryNo, "nothing at this path"},
+		{BadFilter, http.StatusBadRequest, RetryNo, "the filter cannot be read"},
+		{Duplicate, http.StatusConflict, RetryNo, "seen before"},
+		{Conflict, http.StatusConflict, RetryNo, "a row with this key exists, or the key was used for another request"},
+		{Constraint, http.StatusUnprocessableEntity, RetryNo, "a row violates a constraint"},
+		{Unauthenticated, http.StatusUnauthorized, RetryNo, "a token is needed"},
+		{TokenExpired, http.StatusUnauthorized, RetryNo, "the token has expired"},
+		{Forbidden, http.StatusForbidden, RetryNo, "not granted to this role"},
+		{RateLimited, http.StatusTooManyRequests, RetryAfter, "too many requests"},
+		{Busy, http.StatusServiceUnavailable, RetryAfter, "the server is at a limit"},
+		{NotYet, http.StatusGatewayTimeout, RetryAfter, "the position is not applied yet"},
+		{TooLarge, http.StatusRequestEntityTooLarge, RetryNo, "larger than a limit"},
+		{TooMany, http.StatusUnprocessableEntity, RetryNo, "more items than a limit"},
+		{SlowConsumer, http.StatusServiceUnavailable, RetryAfter, "the client reads too slowly"},
+		{Gap, http.StatusGone, RetryNo, "the history asked for is gone"},
+		{Draining, http.StatusServiceUnavailable, RetryAfter, "the server is shutting down"},
+		{StorageDamaged, http.StatusServiceUnavailable, RetryNo, "the log is damaged"},
+		{Internal, http.StatusInternalServerError, RetryNo, "an error of ours"},
+	}
+}
+
+// NewProblem returns a problem of a known code with its fixed parts filled in. An unknown code becomes internal.
+func NewProblem(code Code, detail string) *Problem {
+	for _, c := range Codes() {
+		if c.Code == code {
+			return &Problem{Type: "/errors/" + string(code), Title: c.Title, Status: c.Status, Code: code, Detail: detail, Retry: c.Retry}
+		}
+	}
+	return NewProblem(Internal, detail)
+}
+
+// Error implements error.
+func (p *Problem) Error() string {
+	if p.Detail == "" {
+		return string(p.Code) + ": " + p.Title
+	}
+	return string(p.Code) + ": " + p.Detail
+}
+
+// WithField returns p with the field and hint set. It changes p.
+func (p *Problem) WithField(field, hint string) *Problem {
+	p.Field, p.Hint = field, hint
+	return p
+}
+
+// WithHint returns p with the hint set. It changes p.
+func (p *Problem) WithHint(hint string) *Problem {
+	p.Hint = hint
+	return p
+}
