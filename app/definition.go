@@ -44,7 +44,7 @@ type View struct {
 	Name    string
 	Columns []Column
 	Key     []int     // indexes into Columns of the inferred unique key; nil: all columns and a copy number _n
-	Single  bool      // exactly one row (an aggregate without GROUP BY): Key is empty and that is a real key
+	Single  bool      // at most one row (an aggregate without GROUP BY): Key is empty and that is a real key
 	Order   []OrderBy // the ORDER BY of the query, for reads that ask for no other order
 	SQL     string    // text of the query
 	Options map[string]string

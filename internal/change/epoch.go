@@ -29,7 +29,7 @@ type Outcome struct {
 	Accepted   uint32   // records that took effect (an Update or Delete counts the rows that it changed)
 	Duplicates uint32   // records recognised as seen before
 	Rejected   []Reject // records refused by the engine, ascending by Index
-	Replayed   uint64   // when not 0: the whole request is a repeat, first applied at this sequence, and the counts are the stored ones
+	Replayed   uint64   // when not 0: the whole request is a repeat, completely applied at this sequence, and the counts are the stored ones
 }
 
 // Reject is one refused record.

@@ -75,6 +75,10 @@ func (l *Layout) Columns() int { return len(l.types) }
 // Type returns the type of column i.
 func (l *Layout) Type(i int) app.Type { return l.types[i] }
 
+// Place returns where column i lies, for readers compiled for one column: its fixed area; and for text, numeric and
+// jsonb the fixed area of the heap column before it (-1 for the first) and the start of the heap. See Row.
+func (l *Layout) Place(i int) (at, prev, heap int) { return l.off[i], l.prev[i], l.heap }
+
 // Get returns column i of r. The result aliases r.
 func (l *Layout) Get(r Row, i int) Value {
 	if r[i>>3]&(1<<(i&7)) != 0 {
@@ -130,6 +134,36 @@ func (l *Layout) Append(dst []byte, vals []Value) []byte {
 			end += len(v.B)
 			binary.LittleEndian.PutUint32(dst[at:], uint32(end))
 		}
+	}
+	return dst
+}
+
+// AppendColumns appends the row that has, under the layout to, the columns cols of r, which is under l. Their types must agree.
+func (l *Layout) AppendColumns(dst []byte, to *Layout, r Row, cols []int) []byte {
+	base := len(dst)
+	for range to.heap {
+		dst = append(dst, 0)
+	}
+	end := 0
+	for i, c := range cols {
+		at, null := base+to.off[i], r[c>>3]&(1<<(c&7)) != 0
+		if null {
+			dst[base+(i>>3)] |= 1 << (i & 7)
+		}
+		if w := fixedWidth(l.types[c]); w > 0 {
+			copy(dst[at:at+w], r[l.off[c]:]) // the fixed area of a NULL is zero
+			continue
+		}
+		if !null {
+			start := 0
+			if p := l.prev[c]; p >= 0 {
+				start = int(binary.LittleEndian.Uint32(r[p:]))
+			}
+			v := r[l.heap+start : l.heap+int(binary.LittleEndian.Uint32(r[l.off[c]:]))]
+			dst = append(dst, v...)
+			end += len(v)
+		}
+		binary.LittleEndian.PutUint32(dst[at:], uint32(end))
 	}
 	return dst
 }

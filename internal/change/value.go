@@ -14,7 +14,7 @@ import (
 //	timestamptz  N is microseconds since 1970-01-01 UTC; ±infinity are math.MaxInt64 and math.MinInt64
 //	text         B is UTF-8
 //	uuid         B is 16 bytes
-//	numeric      B is the encoding of package expr (numeric.go)
+//	numeric      B is the encoding of numeric.go, see [Numeric]
 //	jsonb        B is the text as PostgreSQL prints it (keys sorted by length then bytes, duplicates gone, ": " and ", ")
 //	interval     B is 16 bytes little-endian: months int32, days int32, microseconds int64
 //

@@ -1,0 +1,335 @@
+package app
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/goccy/go-yaml"
+	"github.com/goccy/go-yaml/ast"
+	"github.com/goccy/go-yaml/parser"
+)
+
+// Settings is laaster.yaml: what is about running, not about data. [DefaultSettings] is what holds without a file; flags of
+// the command line win over the file.
+type Settings struct {
+	Listen    string   `yaml:"listen"`     // public listener, host:port; port 0 picks a free one. Default 127.0.0.1:8080
+	Admin     string   `yaml:"admin"`      // admin listener: metrics, health. Default 127.0.0.1:8081
+	Data      string   `yaml:"data"`       // data folder, relative to the app folder. Default .laaster
+	Backbone  string   `yaml:"backbone"`   // "embedded" (default), "memory", or nats://host:port of an external server
+	Stream    string   `yaml:"stream"`     // name of the log on an external server: each app there needs its own. Default LAASTER
+	Auth      string   `yaml:"auth"`       // "" (default: loopback only) or "anonymous": serve other addresses without tokens
+	PlainHTTP bool     `yaml:"plain_http"` // TLS ends elsewhere: serve other addresses than loopback without it
+	Origins   []string `yaml:"origins"`    // browser origins allowed besides the server's own and loopback, as scheme://host[:port]
+	Drain     Duration `yaml:"drain"`      // longest graceful stop. Default 8s, 0s to 9s
+	Limits    Limits   `yaml:"limits"`
+}
+
+// Limits bounds what the server holds. Each has a behaviour at the bound, named here.
+type Limits struct {
+	Row           Bytes    `yaml:"row"`            // one encoded row; larger: too_large. Default 256KiB, 1KiB to 512KiB
+	Body          Bytes    `yaml:"body"`           // one request body; larger: too_large. Default 8MiB, 1KiB to 64MiB
+	Pending       Bytes    `yaml:"pending"`        // writes waiting for the log; full: wait, then busy. Default 32MiB, 2MiB to 1GiB
+	PendingWait   Duration `yaml:"pending_wait"`   // how long a write waits for room before busy. Default 2s, 0s to 30s
+	DedupeWindow  Duration `yaml:"dedupe_window"`  // how long ids and idempotency keys are remembered. Default 10m, 1s to 24h
+	DedupeMemory  Bytes    `yaml:"dedupe_memory"`  // memory for them; full: busy. Default 256MiB, 1MiB to 16GiB
+	MemoryLog     Bytes    `yaml:"memory_log"`     // the whole log with backbone: memory; full: no more writes. Default 1GiB, 1MiB to 64GiB
+	Ring          Bytes    `yaml:"ring"`           // recent epochs for resuming clients; older: a snapshot. Default 16MiB, 64KiB to 1GiB
+	Connections   int      `yaml:"connections"`    // live connections; more: busy. Default 10000, 1 to 1000000
+	Subscriptions int      `yaml:"subscriptions"`  // of one connection; more: too_many. Default 1000, 1 to 10000
+	Frame         Bytes    `yaml:"frame"`          // one frame from a client; larger: too_large and close. Default 1MiB, 1KiB to 16MiB
+	Requests      Bytes    `yaml:"requests"`       // all requests being read, checked, answered; full: busy. Default 64MiB, 1MiB to 16GiB
+	Sockets       int      `yaml:"sockets"`        // open HTTP connections, WebSockets apart; more: busy, closed. Default 8000, 8 to 1000000
+	RequestHeader Duration `yaml:"request_header"` // longest wait for a request's header. Default 5s, 1s to 60s
+	RequestBody   Duration `yaml:"request_body"`   // longest wait for its body; later: 408 and close. Default 30s, 1s to 10m
+	Stall         Duration `yaml:"stall"`          // longest wait for a client to take a part of its answer; later: cut. Default 30s, 1s to 10m
+}
+
+// Bytes is a size: a number with an optional unit B, KiB, MiB or GiB.
+type Bytes int64
+
+// Duration is a length of time as Go writes it: 250ms, 10s, 1h30m.
+type Duration time.Duration
+
+// DefaultSettings returns what holds without a settings file.
+func DefaultSettings() Settings {
+	return Settings{
+		Listen: "127.0.0.1:8080", Admin: "127.0.0.1:8081", Data: ".laaster", Backbone: "embedded", Stream: "LAASTER", Drain: Duration(8 * time.Second),
+		Limits: Limits{
+			Row: 256 << 10, Body: 8 << 20, Pending: 32 << 20, PendingWait: Duration(2 * time.Second),
+			DedupeWindow: Duration(10 * time.Minute), DedupeMemory: 256 << 20, MemoryLog: 1 << 30, Ring: 16 << 20,
+			Connections: 10000, Subscriptions: 1000, Frame: 1 << 20, Requests: 64 << 20, Sockets: 8000,
+			RequestHeader: Duration(5 * time.Second), RequestBody: Duration(30 * time.Second), Stall: Duration(30 * time.Second),
+		},
+	}
+}
+
+// SettingsError is one thing wrong in laaster.yaml. Line and Col count from 1; 0 when the place is not known.
+type SettingsError struct {
+	File      string
+	Line, Col int
+	Msg, Hint string
+}
+
+// Error returns file:line:col: message, and the hint on a line of its own.
+func (e *SettingsError) Error() string {
+	s := fmt.Sprintf("%s:%d:%d: %s", e.File, e.Line, e.Col, e.Msg)
+	if e.Hint != "" {
+		s += "\n  hint: " + e.Hint
+	}
+	return s
+}
+
+// ParseSettings reads a settings file over the defaults. Unknown keys, wrong types, values out of range and impossible
+// combinations are errors, all that can be found at once, joined by errors.Join.
+func ParseSettings(file string, src []byte) (Settings, error) {
+	s := DefaultSettings()
+	if len(bytes.TrimSpace(src)) == 0 {
+		return s, nil
+	}
+	tree, err := parser.ParseBytes(src, 0)
+	if err != nil {
+		return s, settingsError(file, err)
+	}
+	var all []error
+	for lines := bytes.Split(src, []byte("\n")); ; {
+		s = DefaultSettings()
+		err := yaml.NewDecoder(bytes.NewReader(bytes.Join(lines, []byte("\n"))), yaml.Strict()).Decode(&s)
+		if err == nil || errors.Is(err, io.EOF) {
+			break
+		}
+		// The library stops at the first error: say it, blank its line and look for the next.
+		found := settingsError(file, err)
+		all = append(all, found)
+		var e *SettingsError
+		if !errors.As(found, &e) || e.Line < 1 || e.Line > len(lines) || len(bytes.TrimSpace(lines[e.Line-1])) == 0 {
+			return DefaultSettings(), errors.Join(all...)
+		}
+		lines[e.Line-1] = nil
+	}
+	for _, b := range s.bounds() {
+		if b.problem == "" {
+			continue
+		}
+		line, col := place(tree, b.key)
+		all = append(all, &SettingsError{file, line, col, b.key + ": " + b.problem, b.hint})
+	}
+	return s, errors.Join(all...)
+}
+
+// settingsError turns an error of the YAML library into ours. Its short message begins with "[line:col] ".
+func settingsError(file string, err error) error {
+	text, _, _ := strings.Cut(yaml.FormatError(err, false, false), "\n")
+	e := &SettingsError{File: file, Line: 1, Col: 1, Msg: text}
+	var wrong *SettingsError
+	if errors.As(err, &wrong) {
+		wrong.File = file
+		return wrong
+	}
+	var at yaml.Error
+	if errors.As(err, &at) && at.GetToken() != nil {
+		e.Line, e.Col, e.Msg = at.GetToken().Position.Line, at.GetToken().Position.Column, at.GetMessage()
+	}
+	if name, ok := strings.CutPrefix(e.Msg, "unknown field "); ok {
+		e.Hint = "the keys are: " + strings.Join(keys(), ", ")
+		e.Msg = "unknown key " + name
+	}
+	return e
+}
+
+func place(tree *ast.File, key string) (line, col int) {
+	path, err := yaml.PathString("$." + key)
+	if err != nil {
+		return 0, 0
+	}
+	node, err := path.FilterFile(tree)
+	if err != nil || node == nil || node.GetToken() == nil {
+		return 0, 0
+	}
+	p := node.GetToken().Position
+	return p.Line, p.Column
+}
+
+type bound struct{ key, problem, hint string }
+
+// Validate checks the settings once flags have been laid over the file. The error names field, value and bound.
+func (s *Settings) Validate() error {
+	var all []error
+	for _, b := range s.bounds() {
+		if b.problem != "" {
+			all = append(all, fmt.Errorf("%s: %s (%s)", b.key, b.problem, b.hint))
+		}
+	}
+	return errors.Join(all...)
+}
+
+func keys() []string {
+	d := DefaultSettings()
+	var out []string
+	for _, b := range d.bounds() {
+		out = append(out, b.key)
+	}
+	return append(out, "auth", "plain_http", "origins")
+}
+
+func (s *Settings) bounds() []bound {
+	l := &s.Limits
+	out := []bound{
+		address("listen", s.Listen, s.Auth == "anonymous" && s.PlainHTTP),
+		address("admin", s.Admin, false),
+		backbone(s.Backbone),
+		stream(s.Stream),
+		duration("drain", s.Drain, 0, 9*time.Second),
+		size("limits.row", l.Row, 1<<10, 512<<10),
+		size("limits.body", l.Body, 1<<10, 64<<20),
+		size("limits.pending", l.Pending, 2<<20, 1<<30),
+		duration("limits.pending_wait", l.PendingWait, 0, 30*time.Second),
+		duration("limits.dedupe_window", l.DedupeWindow, time.Second, 24*time.Hour),
+		size("limits.dedupe_memory", l.DedupeMemory, 1<<20, 16<<30),
+		size("limits.memory_log", l.MemoryLog, 1<<20, 64<<30),
+		size("limits.ring", l.Ring, 64<<10, 1<<30),
+		count("limits.connections", l.Connections, 1, 1000000),
+		count("limits.subscriptions", l.Subscriptions, 1, 10000),
+		size("limits.frame", l.Frame, 1<<10, 16<<20),
+		size("limits.requests", l.Requests, 1<<20, 16<<30),
+		count("limits.sockets", l.Sockets, 8, 1000000),
+		duration("limits.request_header", l.RequestHeader, time.Second, time.Minute),
+		duration("limits.request_body", l.RequestBody, time.Second, 10*time.Minute),
+		duration("limits.stall", l.Stall, time.Second, 10*time.Minute),
+	}
+	if l.Requests < 2*l.Body {
+		out = append(out, bound{"limits.requests", l.Requests.String() + " is too small for limits.body " + l.Body.String(),
+			"at least twice limits.body: a request is held as it came and as rows"})
+	}
+	if s.Data == "" {
+		out = append(out, bound{"data", "is empty", "name a folder, such as .laaster"})
+	}
+	if s.Auth != "" && s.Auth != "anonymous" {
+		out = append(out, bound{"auth", strconv.Quote(s.Auth) + " is not known", "leave it out, or say anonymous"})
+	}
+	for i, o := range s.Origins {
+		if u, err := url.Parse(o); err != nil || u.Host == "" || u.Scheme == "" || u.Path != "" || u.RawQuery != "" {
+			out = append(out, bound{fmt.Sprintf("origins[%d]", i), strconv.Quote(o) + " is not an origin", "write scheme://host[:port], without a path"})
+		}
+	}
+	return out
+}
+
+// address checks a listen address: without tokens and TLS only loopback is served, unless the settings say so in words.
+func address(key, value string, open bool) bound {
+	host, port, err := net.SplitHostPort(value)
+	if err != nil {
+		return bound{key, strconv.Quote(value) + " is not an address", "write host:port, such as 127.0.0.1:8080"}
+	}
+	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n > 65535 {
+		return bound{key, "port " + strconv.Quote(port) + " is not a number from 0 to 65535", "write host:port, such as 127.0.0.1:8080"}
+	}
+	ip := net.ParseIP(host)
+	if host == "localhost" || ip != nil && ip.IsLoopback() || open {
+		return bound{key: key}
+	}
+	if key == "admin" {
+		return bound{key, value + " is not a loopback address", "the admin listener has no credentials of its own yet: keep it on 127.0.0.1"}
+	}
+	return bound{key, value + " is not a loopback address, and there is neither a token issuer nor TLS",
+		"to serve it all the same, say auth: anonymous and plain_http: true (or --plain-http)"}
+}
+
+func backbone(value string) bound {
+	u, err := url.Parse(value)
+	ok := value == "embedded" || value == "memory" || err == nil && (u.Scheme == "nats" || u.Scheme == "tls") && u.Host != ""
+	if ok {
+		return bound{key: "backbone"}
+	}
+	return bound{"backbone", strconv.Quote(value) + " is not known", "embedded, memory, or nats://host:port"}
+}
+
+func stream(name string) bound {
+	ok := name != "" && len(name) <= 64
+	for _, c := range name {
+		ok = ok && (c >= 'A' && c <= 'Z' || c >= 'a' && c <= 'z' || c >= '0' && c <= '9' || c == '_' || c == '-')
+	}
+	if ok {
+		return bound{key: "stream"}
+	}
+	return bound{"stream", strconv.Quote(name) + " is not a name of a stream", "up to 64 letters, digits, _ and -"}
+}
+
+func size(key string, v, low, high Bytes) bound {
+	if v >= low && v <= high {
+		return bound{key: key}
+	}
+	return bound{key, v.String() + " is out of range", "from " + low.String() + " to " + high.String()}
+}
+
+func duration(key string, v Duration, low, high time.Duration) bound {
+	if d := time.Duration(v); d >= low && d <= high {
+		return bound{key: key}
+	}
+	return bound{key, time.Duration(v).String() + " is out of range", "from " + low.String() + " to " + high.String()}
+}
+
+func count(key string, v, low, high int) bound {
+	if v >= low && v <= high {
+		return bound{key: key}
+	}
+	return bound{key, strconv.Itoa(v) + " is out of range", fmt.Sprintf("from %d to %d", low, high)}
+}
+
+// String returns the size with the largest unit that divides it.
+func (b Bytes) String() string {
+	for _, u := range units() {
+		if b >= u.size && b%u.size == 0 {
+			return strconv.FormatInt(int64(b/u.size), 10) + u.name
+		}
+	}
+	return strconv.FormatInt(int64(b), 10) + "B"
+}
+
+type unit struct {
+	name string
+	size Bytes
+}
+
+func units() []unit { return []unit{{"GiB", 1 << 30}, {"MiB", 1 << 20}, {"KiB", 1 << 10}, {"B", 1}} }
+
+// UnmarshalYAML implements yaml.NodeUnmarshaler.
+func (b *Bytes) UnmarshalYAML(n ast.Node) error {
+	text := n.GetToken().Value
+	s := strings.TrimSpace(text)
+	mul := Bytes(1)
+	for _, u := range units() {
+		if rest, ok := strings.CutSuffix(s, u.name); ok {
+			s, mul = strings.TrimSpace(rest), u.size
+			break
+		}
+	}
+	v, err := strconv.ParseInt(s, 10, 64)
+	if err != nil || v < 0 || v > int64(1<<62/mul) {
+		return wrongValue(n, fmt.Sprintf("%q is not a size: write a number with B, KiB, MiB or GiB", text))
+	}
+	*b = Bytes(v) * mul
+	return nil
+}
+
+// UnmarshalYAML implements yaml.NodeUnmarshaler.
+func (d *Duration) UnmarshalYAML(n ast.Node) error {
+	v, err := time.ParseDuration(strings.TrimSpace(n.GetToken().Value))
+	if err != nil {
+		return wrongValue(n, fmt.Sprintf("%q is not a duration: write 250ms, 10s or 5m", n.GetToken().Value))
+	}
+	*d = Duration(v)
+	return nil
+}
+
+// wrongValue is the error of a value at n; settingsError fills in the file.
+func wrongValue(n ast.Node, msg string) error {
+	p := n.GetToken().Position
+	return &SettingsError{Line: p.Line, Col: p.Column, Msg: msg}
+}

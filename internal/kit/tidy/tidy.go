@@ -1,0 +1,67 @@
+// Package tidy holds the project's house rules as data; its tests check the whole tree against them.
+//
+// The rules: the import table, a comment on every package and on every exported name, no init function, no package
+// variable that changes, no goroutine and no clock outside kit/run, no sleep in a test. An exception is a line in this
+// file with its reason.
+package tidy
+
+// Imports returns the import table: for each room (a directory under internal/, or a top-level one) the rooms that it may
+// import besides those of [Common]. A room inherits nothing; a driver or sub-package has a line of its own.
+func Imports() map[string][]string {
+	return map[string][]string{
+		"app":                         {},
+		"internal/change":             {},
+		"internal/observe":            {},
+		"internal/kit/run":            {},
+		"internal/kit/check":          {},
+		"internal/kit/disk":           {},
+		"internal/kit/testkit":        {},
+		"internal/kit/tidy":           {},
+		"internal/wire":               {},
+		"internal/wire/gen":           {"internal/wire"},
+		"internal/backbone":           {},
+		"internal/backbone/memory":    {"internal/backbone"},
+		"internal/backbone/jetstream": {"internal/backbone"},
+		"internal/backbone/backbonetest": {
+			"internal/backbone"},
+		"internal/expr":       {},
+		"internal/flow":       {"internal/expr", "internal/backbone"},
+		"internal/sql":        {"internal/expr", "internal/flow", "internal/sql/syntax"},
+		"internal/sql/syntax": {},
+		"internal/view":       {"internal/expr"},
+		"internal/auth":       {"internal/expr", "internal/wire"},
+		"internal/ingest":     {"internal/wire", "internal/auth", "internal/backbone", "internal/expr"},
+		"internal/push":       {"internal/wire", "internal/auth", "internal/view", "internal/expr"},
+		"internal/node":       {"*"},
+		"cmd/laaster":         {"app", "internal/node", "internal/sql", "internal/flow", "internal/kit/run"},
+		"sdk/js":              {},
+		"examples/vote":       {},
+		"examples/vote/data":  {},
+		"examples/vote/play":  {"examples/vote/show", "examples/vote/data"},
+		"examples/vote/show":  {},
+		"test/bench":          {"internal/backbone", "internal/backbone/jetstream"},
+		"test/chaos":          {},
+		"test/e2e":            {},
+	}
+}
+
+// Common returns the rooms that every room may import: the vocabulary, the instruments and the kit. The vocabulary and the
+// kit themselves import nothing of ours, change imports only app, observe only app and the kit.
+func Common() []string {
+	return []string{"app", "internal/change", "internal/observe", "internal/kit/run", "internal/kit/check", "internal/kit/disk"}
+}
+
+// Exception is a place that may break a rule, with the reason.
+type Exception struct {
+	Rule string // init, var, go, clock, sleep
+	Path string // file, relative to the root
+	Why  string
+}
+
+// Exceptions returns the places that may break a rule.
+func Exceptions() []Exception {
+	return []Exception{
+		{"go", "internal/kit/run/run.go", "this is where goroutines start"},
+		{"clock", "internal/kit/run/run.go", "this is the clock"},
+	}
+}
