@@ -1,0 +1,93 @@
+package jetstream
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"syscall"
+	"testing"
+	"time"
+
+	"laaster/internal/backbone"
+	"laaster/internal/backbone/backbonetest"
+	"laaster/internal/change"
+	"laaster/internal/kit/run"
+)
+
+// TestDiskFull fills a small disk. The append that does not fit is refused by name within a second, nothing that was
+// acknowledged is lost, and once there is space a restart goes on.
+func TestDiskFull(t *testing.T) {
+	dir := t.TempDir()
+	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=24m"); err != nil {
+		t.Skipf("a small disk cannot be mounted here (root may): %v", err)
+	}
+	t.Cleanup(func() { syscall.Unmount(dir, syscall.MNT_DETACH) })
+	ballast := filepath.Join(dir, "ballast")
+	if err := os.WriteFile(ballast, make([]byte, 8<<20), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, size := range []int{700_000, 2000} { // large batches, then small ones in what is left
+		s := mustOpenLog(t, dir)
+		before := s.Head()
+		acknowledged, took := fillDisk(t, s, size)
+		if took > time.Second {
+			t.Errorf("a full disk was reported after %v", took)
+		}
+		var b change.Builder
+		if _, err := s.Append(t.Context(), &b); !isFull(err) {
+			t.Errorf("an append after that: %v", err)
+		}
+		if s.Head() != before+acknowledged {
+			t.Errorf("head %d, want %d", s.Head(), before+acknowledged)
+		}
+		if err := s.Close(); err != nil {
+			t.Errorf("close: %v", err)
+		}
+	}
+
+	s := mustOpenLog(t, dir) // the disk is still full: the log can be read
+	head := s.Head()
+	if got, err := backbonetest.Replayed(t.Context(), s, 1); err != nil || len(got) != int(head) {
+		t.Errorf("read %d of %d on a full disk: %v", len(got), head, err)
+	}
+	if err := s.Close(); err != nil {
+		t.Errorf("close: %v", err)
+	}
+	if err := os.Remove(ballast); err != nil {
+		t.Fatal(err)
+	}
+	s = mustOpenLog(t, dir)
+	if s.Head() != head {
+		t.Errorf("head %d after space was freed, %d before", s.Head(), head)
+	}
+	appendLarge(t, s, 3, 700_000)
+	if got, err := backbonetest.Replayed(t.Context(), s, 1); err != nil || len(got) != int(head)+3 {
+		t.Errorf("read %d of %d: %v", len(got), head+3, err)
+	}
+}
+
+func isFull(err error) bool {
+	var stopped *backbone.Stopped
+	return errors.As(err, &stopped) && stopped.Reason == backbone.DiskFull
+}
+
+// fillDisk appends until the disk is full; it returns how many batches were acknowledged and how long the last append took.
+func fillDisk(t *testing.T, s *backbone.Shard, size int) (acknowledged uint64, took time.Duration) {
+	t.Helper()
+	var b change.Builder
+	if err := b.Add(&change.Entry{Kind: change.EntryWrite, Op: change.OpInsert, Body: make([]byte, size)}); err != nil {
+		t.Fatal(err)
+	}
+	for clock := (run.System{}); ; acknowledged++ {
+		start := clock.Now()
+		_, err := s.Append(t.Context(), &b)
+		if err == nil {
+			continue
+		}
+		if !isFull(err) {
+			t.Fatalf("after %d batches of %d bytes: %v", acknowledged, size, err)
+		}
+		t.Log(err)
+		return acknowledged, clock.Now().Sub(start)
+	}
+}
