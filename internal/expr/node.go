@@ -22,8 +22,22 @@ type TableRules struct {
 	Table    *app.Table
 	Catalog  uint32  // the table's id in the log (Entry.Table); stable over all definitions of the log
 	Version  uint32  // the table's schema version (Entry.Version): 1, and one more for each definition that added columns
-	Defaults []*Node // one per column; nil: the default is NULL
+	Defaults []*Node // one per column of Table; nil: the default is NULL
 	Checks   []RowCheck
+	// Layout is that of the rows that enter and that the log holds under Version: the table's columns without _n. It
+	// differs from Relation.Layout only when the relation has copies.
+	Layout *change.Layout
+	// Versions are the schema versions that rows in the log may have, ascending; the last is the current one. Columns are
+	// only ever appended, so a row of an older version holds the first Columns columns and the others take Fill.
+	Versions []TableVersion
+	Fill     []change.Value // one per column of Table: its value in rows that were logged before the column was added
+}
+
+// TableVersion is one schema version of a table.
+type TableVersion struct {
+	Version uint32
+	Columns int            // number of columns it had
+	Layout  *change.Layout // of its rows in the log
 }
 
 // RowCheck is a bound CHECK constraint.
@@ -51,6 +65,7 @@ const (
 	KNow                      // now(): the batch's stamp; the statement time at ingest
 	KSubject                  // auth_subject()
 	KRole                     // auth_role()
+	KIn                       // Args[0] IN (Args[1], …), three-valued; all of one type
 )
 
 // Node is a bound expression: names are resolved, types are known, casts are explicit. Build nodes with the functions
