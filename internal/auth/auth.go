@@ -8,6 +8,7 @@
 package auth
 
 import (
+	"strings"
 	"sync/atomic"
 
 	"laaster/app"
@@ -29,7 +30,6 @@ type Rules struct {
 }
 
 type grants struct {
-	known   map[string]bool
 	allowed map[grantKey]app.Privilege
 }
 
@@ -40,13 +40,7 @@ const public = "public"
 
 // Use replaces the rules by those of def.
 func (r *Rules) Use(def *app.Definition) {
-	g := &grants{known: map[string]bool{}, allowed: map[grantKey]app.Privilege{}}
-	for _, t := range def.Tables {
-		g.known[t.Name] = true
-	}
-	for _, v := range def.Views {
-		g.known[v.Name] = true
-	}
+	g := &grants{allowed: map[grantKey]app.Privilege{}}
 	for _, x := range def.Grants {
 		g.allowed[grantKey{x.Role, x.Relation}] |= x.Allow
 	}
@@ -72,17 +66,14 @@ func (r *Rules) Allow(p Principal, relation string, need app.Privilege) *wire.Pr
 }
 
 func privilegeName(p app.Privilege) string {
-	switch p {
-	case app.Select:
-		return "SELECT"
-	case app.Insert:
-		return "INSERT"
-	case app.Update:
-		return "UPDATE"
-	case app.Delete:
-		return "DELETE"
-	case app.Insert | app.Update:
-		return "INSERT, UPDATE"
+	var names []string
+	for _, x := range []struct {
+		bit  app.Privilege
+		name string
+	}{{app.Select, "SELECT"}, {app.Insert, "INSERT"}, {app.Update, "UPDATE"}, {app.Delete, "DELETE"}} {
+		if p&x.bit != 0 {
+			names = append(names, x.name)
+		}
 	}
-	return "ALL"
+	return strings.Join(names, ", ")
 }

@@ -32,6 +32,7 @@ const (
 	Gap             Code = "gap"
 	Draining        Code = "draining"
 	StorageDamaged  Code = "storage_damaged"
+	NotSupported    Code = "not_supported" // part of the protocol, not of this server
 	Internal        Code = "internal"
 )
 
@@ -65,35 +66,62 @@ type CodeInfo struct {
 	Status int
 	Retry  Retry
 	Title  string
+	Remedy string // what to do, for docs/errors.md
 }
 
 // Codes returns every code with its status, retry class and title, in the order of the documentation.
 func Codes() []CodeInfo {
 	return []CodeInfo{
-		{InvalidJSON, http.StatusBadRequest, RetryNo, "the body is not valid JSON"},
-		{InvalidRow, http.StatusUnprocessableEntity, RetryNo, "a row does not fit its table"},
-		{InvalidRequest, http.StatusBadRequest, RetryNo, "the request or frame is malformed"},
-		{UnknownTable, http.StatusNotFound, RetryNo, "no such table"},
-		{UnknownView, http.StatusNotFound, RetryNo, "no such view"},
-		{UnknownColumn, http.StatusBadRequest, RetryNo, "no such column"},
-		{NotFound, http.StatusNotFound, RetryNo, "nothing at this path"},
-		{BadFilter, http.StatusBadRequest, RetryNo, "the filter cannot be read"},
-		{Duplicate, http.StatusConflict, RetryNo, "seen before"},
-		{Conflict, http.StatusConflict, RetryNo, "a row with this key exists, or the key was used for another request"},
-		{Constraint, http.StatusUnprocessableEntity, RetryNo, "a row violates a constraint"},
-		{Unauthenticated, http.StatusUnauthorized, RetryNo, "a token is needed"},
-		{TokenExpired, http.StatusUnauthorized, RetryNo, "the token has expired"},
-		{Forbidden, http.StatusForbidden, RetryNo, "not granted to this role"},
-		{RateLimited, http.StatusTooManyRequests, RetryAfter, "too many requests"},
-		{Busy, http.StatusServiceUnavailable, RetryAfter, "the server is at a limit"},
-		{NotYet, http.StatusGatewayTimeout, RetryAfter, "the position is not applied yet"},
-		{TooLarge, http.StatusRequestEntityTooLarge, RetryNo, "larger than a limit"},
-		{TooMany, http.StatusUnprocessableEntity, RetryNo, "more items than a limit"},
-		{SlowConsumer, http.StatusServiceUnavailable, RetryAfter, "the client reads too slowly"},
-		{Gap, http.StatusGone, RetryNo, "the history asked for is gone"},
-		{Draining, http.StatusServiceUnavailable, RetryAfter, "the server is shutting down"},
-		{StorageDamaged, http.StatusServiceUnavailable, RetryNo, "the log is damaged"},
-		{Internal, http.StatusInternalServerError, RetryNo, "an error of ours"},
+		{InvalidJSON, http.StatusBadRequest, RetryNo, "the body is not valid JSON",
+			"Send valid JSON in UTF-8: the detail says at which byte reading stopped."},
+		{InvalidRow, http.StatusUnprocessableEntity, RetryNo, "a row does not fit its table",
+			"Correct the column in `field`: its type, a NULL where none may be, or a column that the table does not have."},
+		{InvalidRequest, http.StatusBadRequest, RetryNo, "the request or frame is malformed",
+			"Correct the member, parameter or header in `field`. A client that gets this over WebSocket before `welcome` is closed."},
+		{UnknownTable, http.StatusNotFound, RetryNo, "no such table",
+			"Check the name; tables are declared in app.sql."},
+		{UnknownView, http.StatusNotFound, RetryNo, "no such view",
+			"Check the name; views and readable tables are declared in app.sql."},
+		{UnknownColumn, http.StatusBadRequest, RetryNo, "no such column",
+			"Check the name in `field`; names are folded to lower case as PostgreSQL folds them."},
+		{NotFound, http.StatusNotFound, RetryNo, "nothing at this path",
+			"Check the path."},
+		{BadFilter, http.StatusBadRequest, RetryNo, "the filter cannot be read",
+			"Filters are PostgREST's: `column=operator.value`. The detail says which part could not be read."},
+		{Duplicate, http.StatusConflict, RetryNo, "seen before",
+			"Nothing: the row is there already. Send another id if it is another event."},
+		{Conflict, http.StatusConflict, RetryNo, "a row with this key exists, or the key was used for another request",
+			"Use another key, or `on_conflict=merge` or `on_conflict=ignore`. For an idempotency key: one key belongs to one request."},
+		{Constraint, http.StatusUnprocessableEntity, RetryNo, "a row violates a constraint",
+			"Correct the row so that it passes the CHECK that the detail names."},
+		{Unauthenticated, http.StatusUnauthorized, RetryNo, "a token is needed",
+			"Connect with a token, or grant the relation to `anon` in app.sql."},
+		{TokenExpired, http.StatusUnauthorized, RetryNo, "the token has expired",
+			"Get a new token."},
+		{Forbidden, http.StatusForbidden, RetryNo, "not granted to this role",
+			"Grant it to the caller's role in app.sql."},
+		{RateLimited, http.StatusTooManyRequests, RetryAfter, "too many requests",
+			"Wait as long as `Retry-After` or `retry_after_ms` says."},
+		{Busy, http.StatusServiceUnavailable, RetryAfter, "the server is at a limit",
+			"Wait as long as `Retry-After` or `retry_after_ms` says and send the same again. Nothing was lost: what was refused was not written."},
+		{NotYet, http.StatusGatewayTimeout, RetryAfter, "the position is not applied yet",
+			"Ask again, or wait longer with `_wait`. The position may belong to a write that is still on its way."},
+		{TooLarge, http.StatusRequestEntityTooLarge, RetryNo, "larger than a limit",
+			"Send less at once. The detail names the limit."},
+		{TooMany, http.StatusUnprocessableEntity, RetryNo, "more items than a limit",
+			"Send fewer items at once. The detail names the limit."},
+		{SlowConsumer, http.StatusServiceUnavailable, RetryAfter, "the client reads too slowly",
+			"Connect again after `retry_after_ms`; read faster, subscribe to less, or ask for a lower `rate`."},
+		{Gap, http.StatusGone, RetryNo, "the history asked for is gone",
+			"Read the view anew. Live clients get a snapshot by themselves."},
+		{Draining, http.StatusServiceUnavailable, RetryAfter, "the server is shutting down",
+			"Connect again after `retry_after_ms`: another instance or the restarted one answers."},
+		{StorageDamaged, http.StatusServiceUnavailable, RetryNo, "the log is damaged",
+			"An operator has to look: `/readyz` and the log of the server say what is damaged and what can be done."},
+		{NotSupported, http.StatusNotImplemented, RetryNo, "not supported yet",
+			"The page of the protocol says what works today."},
+		{Internal, http.StatusInternalServerError, RetryNo, "an error of ours",
+			"Report it with the request id; the log line has the details."},
 	}
 }
 

@@ -1,0 +1,288 @@
+package push
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"laaster/internal/auth"
+	"laaster/internal/view"
+	"laaster/internal/wire"
+)
+
+// conn is one live client: a cursor over the epochs and what it follows. Nothing waits in it but answers to its own
+// requests, of which there are few.
+//
+// Whoever sets mu.busy owns out and the sink until it clears it again: a fan-out goroutine, the connection's reader, or
+// a writer goroutine that exists only while the socket is full or there is much to do.
+type conn struct {
+	h       *Hub
+	enc     encoding
+	who     auth.Principal
+	session string
+	number  uint64        // in the order of arrival
+	sink    sink          // set before the first owner of out is done
+	work    chan struct{} // of a connection with a goroutine of its own for writing (SSE); nil for others
+
+	cursor  atomic.Uint64 // every change up to here is written or on its way
+	moved   atomic.Int64  // when something last went through to the socket, unix ms
+	blocked atomic.Bool   // a write is waiting for the socket
+
+	mu struct {
+		sync.Mutex
+		busy, again bool // somebody owns out; and has to look again
+		light       bool // the owner must not take long
+		over        bool // nothing is written any more
+		greeted     bool // hello is done
+		exact       bool
+		every       time.Duration      // least time between two epoch frames
+		opened      int64              // unix ms
+		subs        map[string]*feed   // by id, live or on the way there
+		replies     [][]byte           // framed, to be written first
+		waiting     int                // bytes of replies
+		room        chan struct{}      // closed when replies were taken; nil when nobody waits
+		ops         []op               // subscribes and unsubscribes, in order
+		beat        bool               // a heartbeat is due
+		ending      []byte             // the last bytes; non-nil: goodbye is said
+		endBy       int64              // when the connection is cut if it has not ended by itself, unix ms
+		hangUp      bool               // cut it as soon as ending is written
+		writes      []*wire.WriteFrame // not answered; the first is being carried out
+	}
+
+	out struct {
+		pending [][]byte // the socket did not take these yet
+		stamp   int64    // of the cursor
+		told    uint64   // the client knows that what is live stands here: at most the cursor, since silence moves that too
+		live    []member
+		shape   *shape // of live; nil when nothing is live; written under Hub.mu
+		inside  bool   // the cursor lies inside a run of the shape's: the rest of it must be computed for this connection
+		pages   []*paging
+		done    bool // ending is written
+	}
+}
+
+// op is a change of what a connection follows.
+type op struct {
+	id   string
+	feed *feed
+	from wire.Cursor // where to go on
+	end  bool        // unsubscribe
+}
+
+// paging is a subscription whose rows are being sent.
+type paging struct {
+	member
+	snap  *view.Snapshot
+	after []byte // where the rows go on that were not sent yet
+	again int    // how often it had to begin again, since it took longer than the ring reaches back
+}
+
+// mostReplies bounds the answers that wait for a client, in bytes: beyond it its requests are not read.
+const mostReplies = 64 << 10
+
+// kick makes sure that what there is to write gets written. It returns when the socket takes no more or nothing is left. With
+// light it leaves long work to a goroutine: for those who have other connections to serve.
+func (c *conn) kick(light bool) {
+	if c.work != nil {
+		c.mu.Lock()
+		c.mu.again = true
+		c.mu.Unlock()
+		select {
+		case c.work <- struct{}{}:
+		default:
+		}
+		return
+	}
+	if !c.claim() {
+		return
+	}
+	for {
+		bufs, heavy := c.produce(light)
+		if len(bufs) > 0 {
+			c.count(bufs)
+			rest, err := c.sink.try(bufs)
+			if err != nil {
+				c.close()
+				return
+			}
+			c.out.pending = rest
+			if len(rest) == 0 {
+				c.wrote()
+			}
+		}
+		if heavy || len(c.out.pending) > 0 {
+			c.h.group.Go("push writer", func(context.Context) error { c.drain(); return nil })
+			return
+		}
+		if len(bufs) == 0 && c.release() {
+			return
+		}
+	}
+}
+
+// claim takes ownership of out, or tells the owner to look again.
+func (c *conn) claim() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.mu.over {
+		return false
+	}
+	if c.mu.busy {
+		c.mu.again = true
+		return false
+	}
+	c.mu.busy = true
+	return true
+}
+
+// release gives ownership back unless there is something new to look at.
+func (c *conn) release() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.mu.again && !c.mu.over {
+		c.mu.again = false
+		return false
+	}
+	c.mu.busy = false
+	return true
+}
+
+// drain writes until nothing is left, waiting for the socket. The caller owns out; drain gives it back.
+func (c *conn) drain() {
+	for {
+		for len(c.out.pending) > 0 {
+			bufs := c.out.pending
+			c.out.pending = nil
+			c.blocked.Store(true)
+			c.moved.Store(c.h.now())
+			err := c.sink.write(bufs, func() { c.moved.Store(c.h.now()) })
+			c.blocked.Store(false)
+			if err != nil {
+				c.close()
+				return
+			}
+			c.wrote()
+		}
+		c.out.pending, _ = c.produce(false)
+		c.count(c.out.pending)
+		if len(c.out.pending) == 0 && c.release() {
+			return
+		}
+	}
+}
+
+// count counts what goes out.
+func (c *conn) count(bufs [][]byte) {
+	n := 0
+	for _, b := range bufs {
+		n += len(b)
+	}
+	c.h.total.frames.Add(int64(len(bufs)))
+	c.h.total.bytes.Add(int64(n))
+}
+
+// wrote notes that the socket took everything.
+func (c *conn) wrote() {
+	c.moved.Store(c.h.now())
+	if c.out.done {
+		c.ended()
+	}
+}
+
+// produce returns what to write next, nothing when the connection is up to date. With light it may leave work to somebody
+// with more time.
+func (c *conn) produce(light bool) (bufs [][]byte, heavy bool) {
+	if c.out.done {
+		return nil, false
+	}
+	c.mu.Lock()
+	if light && len(c.mu.ops) > 0 {
+		c.mu.Unlock()
+		return nil, true
+	}
+	bufs, ops, ending, beat := c.mu.replies, c.mu.ops, c.mu.ending, c.mu.beat
+	c.mu.replies, c.mu.waiting, c.mu.ops, c.mu.beat = nil, 0, nil, false
+	if c.mu.room != nil {
+		close(c.mu.room)
+		c.mu.room = nil
+	}
+	c.mu.Unlock()
+	if ending != nil {
+		c.out.done = true
+		return append(bufs, ending), false
+	}
+	if len(ops) > 0 {
+		bufs = append(bufs, c.rearrange(ops)...)
+	}
+	frames, heavy := c.follow(light)
+	bufs = append(bufs, frames...)
+	switch {
+	case len(c.out.pages) > 0 && light:
+		heavy = true
+	case len(c.out.pages) > 0 && len(bufs) == 0 || len(ops) > 0:
+		bufs = append(bufs, c.page()...)
+	}
+	if beat && len(bufs) == 0 && !heavy {
+		bufs = c.h.heartbeat(c)
+	}
+	return bufs, heavy
+}
+
+// reply queues an answer to be written before anything else. It does not wait.
+func (c *conn) reply(frame []byte) {
+	c.mu.Lock()
+	if !c.mu.over && c.mu.ending == nil {
+		c.mu.replies = append(c.mu.replies, frame)
+		c.mu.waiting += len(frame)
+	}
+	c.mu.Unlock()
+	c.kick(false)
+}
+
+// makeRoom waits until the client has taken most of its answers.
+func (c *conn) makeRoom() {
+	for {
+		c.mu.Lock()
+		if c.mu.over || c.mu.waiting < mostReplies {
+			c.mu.Unlock()
+			return
+		}
+		if c.mu.room == nil {
+			c.mu.room = make(chan struct{})
+		}
+		room := c.mu.room
+		c.mu.Unlock()
+		<-room
+	}
+}
+
+// close cuts the connection and forgets it. It may be called by anybody and again.
+func (c *conn) close() {
+	c.mu.Lock()
+	if c.mu.over {
+		c.mu.Unlock()
+		return
+	}
+	c.mu.over = true
+	held := make([]*feed, 0, len(c.mu.subs))
+	for _, f := range c.mu.subs {
+		held = append(held, f)
+	}
+	for _, o := range c.mu.ops {
+		if o.end {
+			held = append(held, o.feed)
+		}
+	}
+	c.mu.replies, c.mu.ops, c.mu.subs = nil, nil, nil
+	if c.mu.room != nil {
+		close(c.mu.room)
+		c.mu.room = nil
+	}
+	sink := c.sink
+	c.mu.Unlock()
+	if sink != nil {
+		sink.close()
+	}
+	c.h.forget(c, held)
+}

@@ -1,0 +1,156 @@
+package push
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"net/http"
+	"strconv"
+	"time"
+
+	"laaster/internal/auth"
+	"laaster/internal/change"
+	"laaster/internal/kit/run"
+	"laaster/internal/observe"
+	"laaster/internal/view"
+	"laaster/internal/wire"
+)
+
+// Options of a Hub. Store is needed; everything else has a default.
+type Options struct {
+	Store *view.Store
+	Log   change.LogID // the log that positions belong to
+	Shard uint32
+
+	// Authorize says whether p may read relation: nil, or the problem to answer. Default: nobody may read anything.
+	Authorize func(p auth.Principal, relation string) *wire.Problem
+	// Principal says who asks. Default: everybody is anonymous, and a request that carries a token is refused.
+	Principal func(r *http.Request) (auth.Principal, *wire.Problem)
+	// Writer carries out the write frames of WebSockets. Default: they are refused as not supported.
+	Writer Writer
+	// RequestID returns the id that the request has in the server's log: the session of a live connection. Default: a random one.
+	RequestID func(r *http.Request) string
+	// Answer answers a request with a problem. Default: writes it, with its Retry-After.
+	Answer func(w http.ResponseWriter, r *http.Request, p *wire.Problem)
+	// Sent is called after the epochs after from, up to to, were written to the connections that were up to date. Default: nobody is
+	// told.
+	Sent func(from, to uint64)
+
+	Clock   run.Clock        // default run.System
+	Metrics *observe.Metrics // default: instruments that nobody reads
+	Logger  *slog.Logger     // default: nothing is logged
+
+	Limits         wire.Limits   // of one connection; zero fields have the defaults of wire.DefaultLimits
+	MaxConnections int           // live connections, WebSocket and SSE together; default 10,000; more are refused with busy
+	MaxFeeds       int           // different queries that are followed live; default 100,000; more are refused with busy
+	PageBytes      int           // size of a page of a snapshot; default 256 KiB
+	FrameLogBytes  int           // frames kept for connections with the same subscriptions; default 1 MiB
+	FrameLogsTotal int           // all of these together; default 64 MiB; beyond it who is behind is given merged changes
+	UnsentBytes    int           // kept waiting in the kernel for one connection (Linux); default 32 KiB
+	SortBytes      int           // memory for all reads that sort at one time; default 64 MiB; beyond it a read is told busy
+	Merge          time.Duration // epochs that follow each other faster are merged into one frame; default 10 ms
+	MergeFactor    int           // if not 0: and for no longer than so many times what the last pass over the connections took
+	HelloTimeout   time.Duration // from the upgrade to the hello frame; default 10 s
+	StallTimeout   time.Duration // without reading anything, then a client is closed; default 30 s
+	CloseTimeout   time.Duration // for the client to take its goodbye; default 5 s
+}
+
+// Writer answers write frames. Write returns either a result or a problem, may take as long as a durable write takes, and is
+// called for one frame of a connection after the other, concurrently for different connections. It must not keep the frame.
+type Writer interface {
+	Write(ctx context.Context, p auth.Principal, frame *wire.WriteFrame) (*wire.WriteResult, *wire.Problem)
+}
+
+func (o *Options) defaults() error {
+	if o.Store == nil {
+		return errors.New("push: Options.Store is needed")
+	}
+	if o.Authorize == nil {
+		o.Authorize = func(auth.Principal, string) *wire.Problem {
+			return wire.NewProblem(wire.Unauthenticated, "nothing may be read here")
+		}
+	}
+	if o.Principal == nil {
+		o.Principal = anonymous
+	}
+	if o.RequestID == nil {
+		o.RequestID = func(*http.Request) string { return "" }
+	}
+	if o.Answer == nil {
+		o.Answer = answer
+	}
+	if o.Sent == nil {
+		o.Sent = func(uint64, uint64) {}
+	}
+	if o.Clock == nil {
+		o.Clock = run.System{}
+	}
+	if o.Metrics == nil {
+		o.Metrics = observe.NewMetrics()
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	lim := wire.DefaultLimits()
+	for _, d := range []struct {
+		field    *int
+		standard int
+	}{
+		{&o.Limits.FrameBytes, lim.FrameBytes},
+		{&o.Limits.Subscriptions, lim.Subscriptions},
+		{&o.Limits.WritesInFlight, lim.WritesInFlight},
+		{&o.Limits.RowBytes, lim.RowBytes},
+		{&o.Limits.HeartbeatSeconds, lim.HeartbeatSeconds},
+		{&o.MaxConnections, 10_000},
+		{&o.MaxFeeds, 100_000},
+		{&o.PageBytes, 256 << 10},
+		{&o.FrameLogBytes, 1 << 20},
+		{&o.FrameLogsTotal, 64 << 20},
+		{&o.UnsentBytes, 32 << 10},
+		{&o.SortBytes, 64 << 20},
+	} {
+		if *d.field <= 0 {
+			*d.field = d.standard
+		}
+	}
+	for _, d := range []struct {
+		field    *time.Duration
+		standard time.Duration
+	}{
+		{&o.Merge, 10 * time.Millisecond},
+		{&o.HelloTimeout, 10 * time.Second},
+		{&o.StallTimeout, 30 * time.Second},
+		{&o.CloseTimeout, 5 * time.Second},
+	} {
+		if *d.field <= 0 {
+			*d.field = d.standard
+		}
+	}
+	return nil
+}
+
+// answer is the standard Answer.
+func answer(w http.ResponseWriter, _ *http.Request, p *wire.Problem) {
+	if p.RetryAfterMS > 0 {
+		w.Header().Set("Retry-After", strconv.Itoa((p.RetryAfterMS+999)/1000))
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(p.Status)
+	e := json.NewEncoder(w)
+	e.SetEscapeHTML(false)
+	_ = e.Encode(p) // the caller may be gone
+}
+
+// anonymous is the standard Principal.
+func anonymous(r *http.Request) (auth.Principal, *wire.Problem) {
+	if r.Header.Get("Authorization") != "" {
+		return auth.Principal{}, noTokens()
+	}
+	return auth.Anonymous(), nil
+}
+
+// noTokens refuses a token: nobody should take himself for known when he is not.
+func noTokens() *wire.Problem {
+	return wire.NewProblem(wire.Unauthenticated, "this server verifies no tokens yet").WithHint("connect without a token: you are anon")
+}

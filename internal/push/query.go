@@ -1,0 +1,229 @@
+package push
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"net/url"
+	"slices"
+	"strings"
+
+	"laaster/app"
+	"laaster/internal/change"
+	"laaster/internal/expr"
+	"laaster/internal/view"
+	"laaster/internal/wire"
+)
+
+// query is what a read or a subscription asks of one relation. Read-only; safe for concurrent use.
+type query struct {
+	rel      *expr.Relation
+	filter   *expr.Filter // its condition; nil: every row
+	cols     []int        // columns of a result, in order
+	names    [][]byte     // `"name":` of each of cols
+	key      []byte       // JSON array of keyNames
+	keyNames []string     // of the key columns
+	exact    bool         // numbers that JavaScript cannot hold travel as strings
+	whole    bool         // cols are all columns: rows that differ are rendered differently
+	canon    string       // equal for queries with equal answers
+	lead     []byte       // every key of the result begins with it
+	point    bool         // lead is a whole key
+}
+
+// newQuery binds a query string to a relation. With live, key columns are part of every result, since changes refer to them.
+func newQuery(rel *expr.Relation, raw string, exact, live bool) (*query, *wire.Problem) {
+	f, err := expr.ParseFilter(rel, raw)
+	if err != nil {
+		return nil, filterProblem(err)
+	}
+	q := &query{rel: rel, filter: f, exact: exact}
+	var out []expr.Output
+	if f.Select == nil {
+		for i, c := range rel.Columns {
+			out = append(out, expr.Output{Column: i, Name: c.Name})
+		}
+	} else {
+		out = slices.Clone(f.Select)
+	}
+	if live {
+		if out, err = withKey(rel, out); err != nil {
+			return nil, filterProblem(err)
+		}
+	}
+	seen := make([]bool, len(rel.Columns))
+	for _, o := range out {
+		q.cols = append(q.cols, o.Column)
+		q.names = append(q.names, append(wire.AppendString(nil, o.Name), ':'))
+		seen[o.Column] = true
+	}
+	q.whole = !slices.Contains(seen, false)
+	for _, k := range rel.Key {
+		q.keyNames = append(q.keyNames, rel.Columns[k].Name)
+	}
+	q.key = wire.AppendStrings(nil, q.keyNames)
+	q.canon = fmt.Sprintf("%s %t %q %s", rel.Name, exact, q.names, f.Canonical())
+	q.lead, q.point = q.prefix()
+	return q, nil
+}
+
+// withKey adds the key columns that are not selected. Under another name a key column could not be found again.
+func withKey(rel *expr.Relation, out []expr.Output) ([]expr.Output, error) {
+	for _, o := range out {
+		if o.Name != rel.Columns[o.Column].Name {
+			return nil, &expr.FilterError{Code: string(wire.NotSupported), Field: "select",
+				Msg: "a live subscription cannot rename columns", Hint: "select " + rel.Columns[o.Column].Name}
+		}
+	}
+	for _, k := range rel.Key {
+		if !slices.ContainsFunc(out, func(o expr.Output) bool { return o.Column == k }) {
+			out = append(out, expr.Output{Column: k, Name: rel.Columns[k].Name})
+		}
+	}
+	return out, nil
+}
+
+// filterProblem makes the answer to a query string that cannot be read.
+func filterProblem(err error) *wire.Problem {
+	var fe *expr.FilterError
+	if !errors.As(err, &fe) {
+		return wire.NewProblem(wire.BadFilter, err.Error())
+	}
+	return wire.NewProblem(wire.Code(fe.Code), fe.Msg).WithField(fe.Field, fe.Hint)
+}
+
+// subscriptionQuery binds what a subscription asks for.
+func subscriptionQuery(rel *expr.Relation, s *wire.Subscription, exact bool) (*query, *wire.Problem) {
+	var raw []string
+	if s.Filter != "" {
+		raw = append(raw, s.Filter)
+	}
+	if s.Select != "" {
+		raw = append(raw, "select="+url.QueryEscape(s.Select))
+	}
+	q, p := newQuery(rel, strings.Join(raw, "&"), exact, true)
+	if p == nil && s.Order != "" { // checked alone: it makes no other feed
+		_, p = newQuery(rel, "order="+url.QueryEscape(s.Order), exact, true)
+	}
+	switch {
+	case p != nil:
+		return nil, p
+	case s.Limit != nil, q.filter.Limit >= 0, q.filter.Offset > 0:
+		return nil, noLiveLimit()
+	}
+	return q, nil
+}
+
+func noLiveLimit() *wire.Problem {
+	return wire.NewProblem(wire.NotSupported, "limit and offset do not work on live rows yet").
+		WithField("limit", "declare the window as a view in app.sql: … ORDER BY … LIMIT n is kept up to date")
+}
+
+// reader evaluates a query. It has scratch memory: one per goroutine and use.
+type reader struct {
+	*query
+	ctx expr.Ctx
+}
+
+// scan calls fn for the rows of the result in the order of keys, from the first key at or after from, until fn returns false.
+func (r *reader) scan(snap *view.Snapshot, from []byte, fn func(key []byte, row change.Row) bool) {
+	rel := r.rel.ID
+	if r.point {
+		row, ok := snap.Get(rel, r.lead)
+		if ok && bytes.Compare(r.lead, from) >= 0 && r.match(row) {
+			fn(r.lead, row)
+		}
+		return
+	}
+	if bytes.Compare(from, r.lead) < 0 {
+		from = r.lead
+	}
+	snap.Ascend(rel, from, func(key []byte, row change.Row) bool {
+		switch {
+		case !bytes.HasPrefix(key, r.lead):
+			return false
+		case !r.match(row):
+			return true
+		}
+		return fn(key, row)
+	})
+}
+
+// match reports whether row is part of the result. A row on which the condition fails is not.
+func (r *reader) match(row change.Row) bool {
+	if r.filter.Cond() == nil {
+		return true
+	}
+	r.ctx.Reset()
+	r.ctx.Row = row
+	ok, err := r.filter.Match(&r.ctx)
+	return ok && err == nil
+}
+
+// appendRow appends the selected columns as a JSON object.
+func (q *query) appendRow(dst []byte, row change.Row) []byte {
+	dst = append(dst, '{')
+	for i, c := range q.cols {
+		if i > 0 {
+			dst = append(dst, ',')
+		}
+		dst = append(dst, q.names[i]...)
+		dst = q.appendValue(dst, row, c)
+	}
+	return append(dst, '}')
+}
+
+// appendKey appends the values of the key columns as a JSON array.
+func (q *query) appendKey(dst []byte, row change.Row) []byte {
+	dst = append(dst, '[')
+	for i, c := range q.rel.Key {
+		if i > 0 {
+			dst = append(dst, ',')
+		}
+		dst = q.appendValue(dst, row, c)
+	}
+	return append(dst, ']')
+}
+
+func (q *query) appendValue(dst []byte, row change.Row, col int) []byte {
+	v := q.rel.Layout.Get(row, col)
+	if v.Null {
+		return append(dst, "null"...)
+	}
+	return expr.AppendJSON(dst, q.rel.Layout.Type(col), v, q.exact)
+}
+
+// looksSame reports whether two rows are rendered alike.
+func (q *query) looksSame(a, b change.Row) bool {
+	if q.whole {
+		return false // the engine does not report changes without a difference
+	}
+	for _, c := range q.cols {
+		x, y := q.rel.Layout.Get(a, c), q.rel.Layout.Get(b, c)
+		if x.Null != y.Null || x.N != y.N || string(x.B) != string(y.B) {
+			return false
+		}
+	}
+	return true
+}
+
+// prefix returns with what the key of every row of the result begins, as far as the filter says, and whether that is the whole
+// key, so that there is at most one row.
+func (q *query) prefix() (prefix []byte, whole bool) {
+	equals := q.filter.Equals()
+	for _, k := range q.rel.Key {
+		i := slices.IndexFunc(equals, func(e expr.Equal) bool { return e.Column == k })
+		if i < 0 {
+			return prefix, false
+		}
+		prefix = change.AppendKey(prefix, q.rel.Layout.Type(k), equals[i].Value, false, false)
+	}
+	return prefix, len(q.rel.Key) > 0
+}
+
+// order returns how rows are sorted when the query does not say: as the view's own query does.
+func (q *query) order() []app.OrderBy {
+	if q.filter.Order != nil {
+		return q.filter.Order
+	}
+	return q.rel.Order
+}

@@ -1,0 +1,91 @@
+package push
+
+import (
+	"slices"
+	"time"
+
+	"laaster/internal/wire"
+)
+
+// acquireFeed returns the feed of a query, shared with everybody who asks the same. Each needs a releaseFeed. At the limit of
+// feeds it returns a problem.
+func (h *Hub) acquireFeed(q *query) (*feed, *wire.Problem) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	x := &h.mu.feeds[q.rel.ID]
+	f := x.all[q.canon]
+	if f == nil {
+		if h.mu.feedCount == h.opt.MaxFeeds {
+			return nil, retryLater(wire.Busy, "as many different live queries as the server is set to serve", 5*time.Second)
+		}
+		h.mu.feedCount++
+		h.mu.lastFeed++
+		f = &feed{id: h.mu.lastFeed, q: q}
+		x.add(f)
+	}
+	f.users++
+	return f, nil
+}
+
+func (h *Hub) releaseFeed(f *feed) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.releaseLocked(f)
+}
+
+func (h *Hub) releaseLocked(f *feed) {
+	if f.users--; f.users == 0 {
+		h.mu.feeds[f.q.rel.ID].remove(f)
+		h.mu.feedCount--
+	}
+}
+
+func (h *Hub) newShapeLocked(key string, enc encoding, every time.Duration, members []member) *shape {
+	s := &shape{key: key, enc: enc, every: every, members: slices.Clone(members), conns: map[*conn]struct{}{},
+		told: h.mu.pos, start: h.mu.pos}
+	h.mu.shapes[key] = s
+	for _, m := range s.members {
+		if n := len(m.feed.shapes); n == 0 || m.feed.shapes[n-1] != s {
+			m.feed.shapes = append(m.feed.shapes, s)
+		}
+	}
+	return s
+}
+
+// leaveLocked takes c out of its shape. A shape that nobody has is gone.
+func (h *Hub) leaveLocked(c *conn) {
+	s := c.out.shape
+	if s == nil {
+		return
+	}
+	c.out.shape = nil
+	delete(s.conns, c)
+	delete(h.mu.ahead, c)
+	if len(s.conns) > 0 {
+		return
+	}
+	delete(h.mu.shapes, s.key)
+	delete(h.mu.dirty, s)
+	h.mu.frames -= s.bytes
+	for _, m := range s.members {
+		m.feed.shapes = without(m.feed.shapes, s)
+	}
+}
+
+// forget takes a closed connection out of everything.
+func (h *Hub) forget(c *conn, held []*feed) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if _, here := h.mu.conns[c]; !here {
+		return
+	}
+	delete(h.mu.conns, c)
+	h.leaveLocked(c)
+	delete(h.mu.ahead, c)
+	for _, f := range held {
+		h.releaseLocked(f)
+	}
+	if h.mu.draining && len(h.mu.conns) == 0 {
+		close(h.mu.gone)
+	}
+}

@@ -1,0 +1,305 @@
+package push
+
+import (
+	"context"
+	"crypto/rand"
+	"math"
+	"time"
+
+	"laaster/internal/auth"
+	"laaster/internal/change"
+	"laaster/internal/observe"
+	"laaster/internal/wire"
+)
+
+// appender is a frame of package wire.
+type appender interface{ Append(dst []byte) []byte }
+
+// frame encodes a frame for the connection. Events of a stream have the type as their name and no id, since there is one
+// subscription only: the frame's own must be empty.
+func (c *conn) frame(kind string, f appender) []byte {
+	if c.enc == webSocket {
+		return sealText(f.Append(make([]byte, frameHeader, 192)))
+	}
+	b := append(make([]byte, 0, 192), "event: "...)
+	b = append(append(b, kind...), "\ndata: {"...)
+	b = append(b, f.Append(nil)[len(`{"type":"",`)+len(kind):]...)
+	return append(b, "\n\n"...)
+}
+
+// open registers a connection, or says why there cannot be another one. The caller owns out until it calls release: the sink need
+// not be there yet. A WebSocket is in h.opening until its reader runs.
+func (h *Hub) open(c *conn) *wire.Problem {
+	c.h = h
+	if c.session == "" {
+		c.session = rand.Text()
+	}
+	now := h.now()
+	c.mu.opened = now
+	c.mu.subs = map[string]*feed{}
+	c.mu.busy = true
+	c.moved.Store(now)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	switch {
+	case h.mu.draining:
+		return retryLater(wire.Draining, "the server is shutting down", time.Second)
+	case len(h.mu.conns) >= h.opt.MaxConnections:
+		return retryLater(wire.Busy, "as many live connections as the server is set to serve", 5*time.Second)
+	}
+	h.mu.conns[c] = struct{}{}
+	h.mu.lastConn++
+	c.number = h.mu.lastConn
+	if c.enc == webSocket {
+		h.opening.Add(1)
+	}
+	return nil
+}
+
+func retryLater(code wire.Code, detail string, after time.Duration) *wire.Problem {
+	p := wire.NewProblem(code, detail)
+	p.RetryAfterMS = int(after / time.Millisecond)
+	return p
+}
+
+// refuse answers a frame with a problem.
+func (c *conn) refuse(id string, p *wire.Problem) {
+	c.h.metrics.Refused.WithLabelValues(string(p.Code)).Inc()
+	c.fail(id, p)
+}
+
+// fail is refuse for problems that are counted elsewhere.
+func (c *conn) fail(id string, p *wire.Problem) {
+	if p.Request == "" {
+		p.Request = c.session
+	}
+	c.reply(c.frame("error", &wire.ErrorFrame{ID: id, Error: p}))
+}
+
+// receive handles one text message of a client. It reports false when the connection is to end.
+func (c *conn) receive(data []byte) bool {
+	c.makeRoom()
+	f, id, p := wire.DecodeClient(data, c.h.opt.Limits)
+	c.mu.Lock()
+	greeted := c.mu.greeted
+	c.mu.Unlock()
+	if hello, ok := f.(*wire.HelloFrame); !greeted {
+		if p == nil && !ok {
+			p = wire.NewProblem(wire.InvalidRequest, "the first frame is hello").WithField("type", "")
+		}
+		if p == nil && hello.Token != "" {
+			p = noTokens().WithField("token", "connect without a token: you are anon")
+		}
+		if p != nil {
+			c.refuse("", p)
+			c.goodbye(p.Code, p.Detail, 0, closePolicy)
+			return false
+		}
+		c.hello(hello)
+		return true
+	} else if ok && p == nil {
+		p = wire.NewProblem(wire.InvalidRequest, "hello was said already").WithField("type", "use subscribe")
+	}
+	if p != nil {
+		c.refuse(id, p)
+		return true
+	}
+	c.handle(f)
+	return true
+}
+
+func (c *conn) handle(f wire.ClientFrame) {
+	switch f := f.(type) {
+	case *wire.SubscribeFrame:
+		c.subscribe([]wire.Subscription{f.Subscription}, wire.Cursor{})
+	case *wire.UnsubscribeFrame:
+		c.unsubscribe(f.ID)
+	case *wire.PingFrame:
+		c.reply(c.frame("pong", &wire.PongFrame{T: f.T, Now: c.h.millis()}))
+	case *wire.SeenFrame:
+		c.seen(f)
+	case *wire.WriteFrame:
+		c.write(f)
+	case *wire.CallFrame:
+		c.refuse(f.ID, wire.NewProblem(wire.NotSupported, "commands do not work yet").WithField("type", ""))
+	case *wire.SignalFrame:
+		c.refuse(f.ID, wire.NewProblem(wire.NotSupported, "signals do not work yet").WithField("type", ""))
+	case *wire.TokenFrame:
+		c.refuse("", wire.NewProblem(wire.NotSupported, "tokens do not work yet").WithField("type", ""))
+	}
+}
+
+func (c *conn) hello(f *wire.HelloFrame) {
+	c.mu.Lock()
+	c.mu.greeted = true
+	c.mu.exact = f.Exact
+	if f.Rate > 0 {
+		c.mu.every = time.Duration(float64(time.Second) / f.Rate)
+	}
+	c.mu.Unlock()
+	welcome := c.frame("welcome", &wire.WelcomeFrame{Session: c.session, Now: c.h.millis(), Log: c.h.opt.Log.String(), Limits: c.h.opt.Limits})
+	c.mu.Lock()
+	c.mu.replies = append(c.mu.replies, welcome)
+	if fresh := c.h.freshness(); fresh.State != wire.FreshLive {
+		c.mu.replies = append(c.mu.replies, c.frame("freshness", &fresh))
+	}
+	c.mu.Unlock()
+	c.subscribe(f.Subscribe, wire.Cursor{Given: f.Resume != "", Position: f.Resume})
+}
+
+// subscribe begins subscriptions that start at one position. resume is where those go on that do not say it themselves.
+func (c *conn) subscribe(list []wire.Subscription, resume wire.Cursor) {
+	ops := make([]op, 0, len(list))
+	for i := range list {
+		s := &list[i]
+		o := op{id: s.ID, from: resume}
+		if s.From.Given {
+			o.from = s.From
+		}
+		p := c.check(s, o.from)
+		var q *query
+		if p == nil {
+			q, p = subscriptionQuery(c.h.byName[s.View], s, c.exact())
+		}
+		if p == nil {
+			o.feed, p = c.h.acquireFeed(q)
+		}
+		if p == nil {
+			p = c.register(o)
+		}
+		if p != nil {
+			c.refuse(s.ID, p)
+			continue
+		}
+		ops = append(ops, o)
+	}
+	c.mu.Lock()
+	c.mu.ops = append(c.mu.ops, ops...)
+	c.mu.Unlock()
+	c.kick(false)
+}
+
+func (c *conn) exact() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.mu.exact
+}
+
+// check says what is wrong with a subscription besides its query.
+func (c *conn) check(s *wire.Subscription, from wire.Cursor) *wire.Problem {
+	if p := c.h.readable(c.who, s.View); p != nil {
+		return p
+	}
+	if from.Position != "" {
+		if _, err := change.ParsePosition(from.Position); err != nil {
+			return wire.NewProblem(wire.InvalidRequest, err.Error()).WithField("from", "send a position as the server named it, or null")
+		}
+	}
+	return nil
+}
+
+// readable says why p may not read a view or table of this name, nil when it may.
+func (h *Hub) readable(p auth.Principal, name string) *wire.Problem {
+	if h.byName[name] == nil {
+		return wire.NewProblem(wire.UnknownView, "no view or table has this name").WithField("view", "names are declared in app.sql")
+	}
+	return h.opt.Authorize(p, name)
+}
+
+// register takes a subscription's place, or says why there is none and releases its feed.
+func (c *conn) register(o op) (p *wire.Problem) {
+	c.mu.Lock()
+	switch {
+	case c.mu.over:
+		p = wire.NewProblem(wire.Internal, "the connection has ended")
+	case c.mu.subs[o.id] != nil:
+		p = wire.NewProblem(wire.InvalidRequest, "this id is in use").WithField("id", "unsubscribe first, or choose another")
+	case len(c.mu.subs) >= c.h.opt.Limits.Subscriptions:
+		p = wire.NewProblem(wire.TooMany, "as many subscriptions as a connection may have").
+			WithField("subscribe", "subscribe to more rows at once with a wider filter")
+	default:
+		c.mu.subs[o.id] = o.feed
+	}
+	c.mu.Unlock()
+	if p != nil {
+		c.h.releaseFeed(o.feed)
+	}
+	return p
+}
+
+func (c *conn) unsubscribe(id string) {
+	c.mu.Lock()
+	f := c.mu.subs[id]
+	if f != nil {
+		delete(c.mu.subs, id)
+		c.mu.ops = append(c.mu.ops, op{id: id, feed: f, end: true})
+	}
+	c.mu.Unlock()
+	if f != nil {
+		c.kick(false)
+	}
+}
+
+// seen counts a client's report of how long an epoch took to its screen. What cannot be is left out.
+func (c *conn) seen(f *wire.SeenFrame) {
+	const day = 24 * 60 * 60 * 1000
+	if f.ShownMS >= 0 && f.ShownMS < day && !math.IsNaN(f.ShownMS) {
+		c.h.metrics.Stamp(observe.Shown, f.ShownMS/1000)
+	}
+}
+
+// write queues a write frame. The frame's bytes are copied: the reader goes on.
+func (c *conn) write(f *wire.WriteFrame) {
+	if c.h.opt.Writer == nil {
+		c.refuse(f.ID, wire.NewProblem(wire.NotSupported, "writes do not work here"))
+		return
+	}
+	f.Rows, f.Patch = cloneRaw(f.Rows), cloneRaw(f.Patch)
+	c.mu.Lock()
+	full, first := len(c.mu.writes) >= c.h.opt.Limits.WritesInFlight, len(c.mu.writes) == 0
+	if !full && !c.mu.over {
+		c.mu.writes = append(c.mu.writes, f)
+	}
+	over := c.mu.over
+	c.mu.Unlock()
+	switch {
+	case over:
+	case full:
+		c.refuse(f.ID, retryLater(wire.Busy, "as many writes without an answer as a connection may have", 100*time.Millisecond))
+	case first:
+		c.h.group.Go("push write", func(ctx context.Context) error { c.carryOut(ctx); return nil })
+	}
+}
+
+func cloneRaw(r wire.RawJSON) wire.RawJSON {
+	if r == nil {
+		return nil
+	}
+	return append(wire.RawJSON{}, r...)
+}
+
+// carryOut does the queued writes in order and answers each. It ends when none is left. A connection that is gone changes
+// nothing: what it sent may be in the log already, so its writes are finished.
+func (c *conn) carryOut(ctx context.Context) {
+	for {
+		c.mu.Lock()
+		f := c.mu.writes[0]
+		c.mu.Unlock()
+		result, p := c.h.opt.Writer.Write(ctx, c.who, f)
+		if p != nil {
+			c.fail(f.ID, p)
+		} else {
+			c.reply(c.frame("result", &wire.ResultFrame{ID: f.ID, WriteResult: *result}))
+		}
+		c.mu.Lock()
+		c.mu.writes = c.mu.writes[1:]
+		rest := len(c.mu.writes)
+		if rest == 0 {
+			c.mu.writes = nil
+		}
+		c.mu.Unlock()
+		if rest == 0 {
+			return
+		}
+	}
+}

@@ -1,0 +1,105 @@
+package push
+
+import (
+	"context"
+	"net/http"
+	"sync/atomic"
+	"time"
+
+	"laaster/internal/auth"
+	"laaster/internal/wire"
+)
+
+// retryMS is how long a browser waits before it reconnects a stream that broke.
+const retryMS = "retry: 1000\n\n"
+
+// serveEvents is a view as a stream of events: one subscription on a connection of its own.
+func (h *Hub) serveEvents(w http.ResponseWriter, r *http.Request, who auth.Principal, q *query) {
+	ctx, cancel := context.WithCancel(r.Context())
+	defer cancel()
+	sink := &eventSink{w: w, out: http.NewResponseController(w), cancel: cancel}
+	c := &conn{enc: eventStream, who: who, session: h.opt.RequestID(r), sink: sink, work: make(chan struct{}, 1)}
+	feed, p := h.acquireFeed(q)
+	if p == nil {
+		if p = h.open(c); p != nil {
+			h.releaseFeed(feed)
+		}
+	}
+	if p != nil {
+		h.opt.Answer(w, r, p)
+		return
+	}
+	defer c.close()
+	head := w.Header()
+	head.Set("Content-Type", "text/event-stream")
+	head.Set("Cache-Control", "no-store")
+	head.Set("X-Accel-Buffering", "no")
+	w.WriteHeader(http.StatusOK)
+	_ = sink.out.SetWriteDeadline(time.Time{}) // the hub watches for clients that do not read
+
+	o := op{feed: feed, from: lastEvent(r)}
+	c.mu.Lock()
+	c.mu.greeted = true
+	c.mu.replies = append(c.mu.replies, []byte(retryMS))
+	if fresh := h.freshness(); fresh.State != wire.FreshLive {
+		c.mu.replies = append(c.mu.replies, c.frame("freshness", &fresh))
+	}
+	c.mu.Unlock()
+	if c.register(o) != nil { // closed meanwhile
+		return
+	}
+	c.mu.Lock()
+	c.mu.ops = append(c.mu.ops, o)
+	c.mu.Unlock()
+	c.drain()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-c.work:
+			if c.claim() {
+				c.drain()
+			}
+		}
+	}
+}
+
+// lastEvent is where a browser that reconnects wants to go on.
+func lastEvent(r *http.Request) wire.Cursor {
+	id := r.Header.Get("Last-Event-ID")
+	return wire.Cursor{Given: id != "", Position: id}
+}
+
+// eventSink writes through the HTTP server, on the request's goroutine.
+type eventSink struct {
+	busy   atomic.Bool // a write is under way
+	w      http.ResponseWriter
+	out    *http.ResponseController
+	cancel context.CancelFunc
+}
+
+func (s *eventSink) try(bufs [][]byte) ([][]byte, error) { return bufs, nil }
+
+func (s *eventSink) write(bufs [][]byte, moved func()) error {
+	s.busy.Store(true)
+	defer s.busy.Store(false)
+	for _, b := range gather(bufs) {
+		for len(b) > 0 {
+			n, err := s.w.Write(b[:min(len(b), chunk)])
+			if err != nil {
+				return err
+			}
+			moved()
+			b = b[n:]
+		}
+	}
+	return s.out.Flush()
+}
+
+// close ends the request. A write that waits for the client ends by a deadline in the past.
+func (s *eventSink) close() {
+	s.cancel()
+	if s.busy.Load() {
+		_ = s.out.SetWriteDeadline(time.Unix(1, 0))
+	}
+}
