@@ -1,0 +1,235 @@
+// Command laaster runs an app folder: events in, live SQL views kept, every change pushed to every screen.
+//
+// It turns flags and one settings file into an exit code: 0 done, 1 failed, 2 wrong usage. Everything else is in
+// internal/node.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"runtime"
+	"runtime/debug"
+	"syscall"
+
+	"github.com/alecthomas/kong"
+
+	"laaster/app"
+	"laaster/internal/kit/run"
+	"laaster/internal/node"
+	"laaster/internal/sql"
+)
+
+// version is the version of the program and of the SDK that it serves.
+const version = "0.1.0"
+
+type commands struct {
+	Run     runCommand     `cmd:"" help:"Run an app folder: serve its tables, views and pages."`
+	Check   checkCommand   `cmd:"" help:"Say everything that is wrong with an app folder, without starting it."`
+	Version versionCommand `cmd:"" help:"Print the version."`
+}
+
+// exit codes
+const (
+	exitDone   = 0
+	exitFailed = 1
+	exitUsage  = 2
+)
+
+func main() {
+	os.Exit(Main(os.Args[1:], os.Stdout, os.Stderr))
+}
+
+// streams is where commands write.
+type streams struct {
+	out, err io.Writer
+}
+
+// errSilent says that the command has already told what failed.
+var errSilent = errors.New("failed")
+
+// Main is the program: arguments and streams in, an exit code out.
+func Main(args []string, stdout, stderr io.Writer) int {
+	var c commands
+	exited := -1
+	parser, err := kong.New(&c, kong.Name("laaster"), kong.Writers(stdout, stderr), kong.Exit(func(code int) { exited = code }),
+		kong.Description("Events in, live SQL views kept, every change pushed to every screen.\n\n"+
+			"An app is a folder with app.sql, optionally laaster.yaml (settings), public/ (pages) and data/.\n\n"+
+			"Examples:\n  laaster run examples/vote\n  laaster check my-app --json\n\nExit codes: 0 done, 1 failed, 2 wrong usage."),
+		kong.UsageOnError(), kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: true}))
+	if err != nil {
+		fmt.Fprintln(stderr, err)
+		return exitFailed
+	}
+	if len(args) == 0 { // nothing was asked for, so nothing is done: the help goes where errors go
+		parser.Stdout = stderr
+		_, _ = parser.Parse([]string{"--help"})
+		return exitUsage
+	}
+	ctx, err := parser.Parse(args)
+	if exited >= 0 { // --help
+		return exited
+	}
+	if err != nil {
+		fmt.Fprintf(stderr, "laaster: %v\n  hint: laaster --help, or laaster <command> --help\n", err)
+		return exitUsage
+	}
+	err = ctx.Run(&streams{stdout, stderr})
+	switch {
+	case err == nil:
+		return exitDone
+	case errors.Is(err, errSilent):
+	default:
+		fmt.Fprintf(stderr, "laaster: %v\n", err)
+	}
+	return exitFailed
+}
+
+type runCommand struct {
+	App       string `arg:"" help:"The app folder: app.sql, optionally laaster.yaml and public/." type:"path"`
+	Listen    string `help:"Public listener, host:port; port 0 picks a free one. Default 127.0.0.1:8080." placeholder:"ADDR"`
+	Admin     string `help:"Admin listener: health, metrics. Default 127.0.0.1:8081." placeholder:"ADDR"`
+	Data      string `help:"Data folder. Default .laaster inside the app folder." placeholder:"DIR" type:"path"`
+	Backbone  string `help:"Where the log is: embedded, memory, or nats://host:port." placeholder:"WHERE"`
+	PlainHTTP bool   `name:"plain-http" help:"Serve other addresses than loopback without TLS: it ends elsewhere."`
+	LogLevel  string `help:"debug, info, warn or error: structured log on stderr." enum:"debug,info,warn,error" default:"info"`
+}
+
+// Help implements kong.HelpProvider.
+func (r *runCommand) Help() string {
+	return "Prints one line once it serves: ready public=http://… admin=http://…\n" +
+		"Ctrl-C or SIGTERM drains: requests under way are answered, live clients are told when to come back.\n\n" +
+		"Examples:\n  laaster run examples/vote\n  laaster run my-app --listen 127.0.0.1:0 --data /tmp/my-app-data\n  laaster run my-app --backbone memory"
+}
+
+// Run implements the command.
+func (r *runCommand) Run(s *streams) error {
+	settings, err := r.settings()
+	if err != nil {
+		return err
+	}
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(r.LogLevel)); err != nil {
+		return err
+	}
+	debug.SetGCPercent(gcPercent)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	context.AfterFunc(ctx, stop) // a second Ctrl-C ends at once
+	logger := slog.New(slog.NewJSONHandler(s.err, &slog.HandlerOptions{Level: level}))
+	n, err := node.Start(ctx, node.Options{Dir: r.App, Settings: settings, Clock: run.System{}, Logger: logger, Progress: progress(s.err)})
+	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
+		logger.Info("stopped before it was ready")
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(s.out, "ready public=%s admin=%s\n", n.PublicURL(), n.AdminURL())
+	if isTerminal(s.err) {
+		fmt.Fprintf(s.err, "Open %s. No token issuer is set: every caller is anon and gets what app.sql grants to anon. Ctrl-C stops.\n", n.PublicURL())
+	}
+	return n.Wait(ctx)
+}
+
+// gcPercent trades memory for processor time: most of what the server allocates is short-lived, and the idle heap is small.
+const gcPercent = 200
+
+// settings lays the flags over the file over the defaults.
+func (r *runCommand) settings() (app.Settings, error) {
+	s, err := readSettings(r.App)
+	if err != nil {
+		return s, err
+	}
+	for _, f := range []struct{ to, from *string }{{&s.Listen, &r.Listen}, {&s.Admin, &r.Admin}, {&s.Data, &r.Data}, {&s.Backbone, &r.Backbone}} {
+		if *f.from != "" {
+			*f.to = *f.from
+		}
+	}
+	s.PlainHTTP = s.PlainHTTP || r.PlainHTTP
+	if !filepath.IsAbs(s.Data) {
+		s.Data = filepath.Join(r.App, s.Data)
+	}
+	return s, s.Validate()
+}
+
+func readSettings(dir string) (app.Settings, error) {
+	name := filepath.Join(dir, "laaster.yaml")
+	src, err := os.ReadFile(name)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return app.Settings{}, err
+	}
+	return app.ParseSettings(name, src)
+}
+
+type checkCommand struct {
+	App  string `arg:"" help:"The app folder." type:"path"`
+	JSON bool   `name:"json" help:"Print the findings as a JSON array."`
+}
+
+// Help implements kong.HelpProvider.
+func (c *checkCommand) Help() string {
+	return "Prints every error and warning of app.sql and laaster.yaml at once as file:line:col, and exits with 1 if there is an error.\n\n" +
+		"Examples:\n  laaster check examples/vote\n  laaster check my-app --json"
+}
+
+// Run implements the command.
+func (c *checkCommand) Run(s *streams) error {
+	found, err := node.Check(c.App)
+	if err != nil {
+		return err
+	}
+	failed := false
+	for i := range found {
+		failed = failed || found[i].Severity == sql.Error
+	}
+	if c.JSON {
+		enc := json.NewEncoder(s.out)
+		enc.SetIndent("", "  ")
+		if err := enc.Encode(append([]sql.Diagnostic{}, found...)); err != nil { // [] when there are none
+			return err
+		}
+	} else {
+		for i := range found {
+			fmt.Fprintln(s.out, found[i].Render())
+		}
+		if !failed {
+			fmt.Fprintf(s.out, "%s: no errors\n", c.App)
+		}
+	}
+	if failed {
+		return errSilent
+	}
+	return nil
+}
+
+type versionCommand struct{}
+
+// Run implements the command.
+func (versionCommand) Run(s *streams) error {
+	fmt.Fprintf(s.out, "laaster %s (%s %s/%s)\n", version, runtime.Version(), runtime.GOOS, runtime.GOARCH)
+	return nil
+}
+
+// progress returns w when a person watches it, else nil: no progress in a pipe.
+func progress(w io.Writer) io.Writer {
+	if isTerminal(w) {
+		return w
+	}
+	return nil
+}
+
+func isTerminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	if !ok {
+		return false
+	}
+	info, err := f.Stat()
+	return err == nil && info.Mode()&os.ModeCharDevice != 0
+}

@@ -1,0 +1,610 @@
+package ingest
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+	"unicode/utf8"
+
+	"github.com/cespare/xxhash/v2"
+
+	"laaster/app"
+	"laaster/internal/auth"
+	"laaster/internal/change"
+	"laaster/internal/expr"
+	"laaster/internal/kit/run"
+	"laaster/internal/observe"
+	"laaster/internal/wire"
+)
+
+// maxRows bounds the rows of one request, so that the list of refusals is bounded.
+const maxRows = 100_000
+
+// maxKey bounds an idempotency key, in bytes.
+const maxKey = 255
+
+// encodeTime bounds how long one request may keep a processor busy: a few bytes can be a number of many digits.
+const encodeTime = 10 * time.Second
+
+// Limits bounds what one request may hold.
+type Limits struct {
+	Row          int // bytes of one encoded row; larger: too_large
+	Body         int // bytes of one request body; larger: too_large
+	DedupeMemory int // bytes of remembered ids; at it: busy for writes that would add one
+	Requests     int // bytes of all requests being read, checked or answered; full: busy
+}
+
+// Options is what a Door is made of.
+type Options struct {
+	Tables  []*expr.Relation // of the running app; views among them are skipped
+	Rules   *auth.Rules
+	Writer  *Writer
+	Clock   run.Clock
+	Metrics *observe.Metrics
+	Limits  Limits
+	// Position returns the text of a position of this shard.
+	Position func(seq uint64) string
+	// Applied returns the sequence that every view has reached.
+	Applied func() uint64
+	// Remembered returns the bytes that the engine holds for ids and idempotency keys.
+	Remembered func() int
+}
+
+// Door is the write half of the public surface, the same for every transport. Safe for concurrent use.
+type Door struct {
+	opt      Options
+	tables   map[string]*table
+	decoders sync.Pool // *rowDecoder
+	budget   budget
+}
+
+// NewDoor compiles the tables' defaults and checks.
+func NewDoor(opt Options) (*Door, error) {
+	d := &Door{opt: opt, tables: map[string]*table{}}
+	d.decoders.New = func() any { return new(rowDecoder) }
+	d.budget.limit = int64(opt.Limits.Requests)
+	for _, rel := range opt.Tables {
+		if rel.Table == nil {
+			continue
+		}
+		t, err := newTable(rel)
+		if err != nil {
+			return nil, err
+		}
+		d.tables[rel.Name] = t
+	}
+	return d, nil
+}
+
+// Request is one write as a transport read it. The byte slices may be reused once Write returns.
+type Request struct {
+	Table    string
+	Op       change.Op
+	Rows     []byte    // JSON: an object, or an array of objects; with Lines an object per line. OpUpdate: the object with the new values
+	Lines    bool      // Rows is NDJSON
+	Filter   string    // OpUpdate, OpDelete: which rows, as a PostgREST query string
+	Key      string    // Idempotency-Key; empty: none
+	Atomic   bool      // all rows or none
+	Early    bool      // answer once durable, without the final outcome
+	ID       string    // request id
+	Trace    string    // W3C traceparent
+	Received time.Time // when the request began to arrive
+	share    share     // of the memory for requests
+}
+
+// Write does one write and returns its answer. A problem means that nothing of the request took effect (or, for
+// storage_damaged and internal, that it is not known). The problem of a request with one object is the refusal of that object.
+// The transport counts the problems that it answers.
+func (d *Door) Write(ctx context.Context, who auth.Principal, r *Request) (*wire.WriteResult, *wire.Problem) {
+	defer r.share.free()
+	result, problem := d.write(ctx, who, r)
+	if problem != nil { // several writes may be refused with one and the same
+		own := *problem
+		problem = &own
+	}
+	return result, problem
+}
+
+// write is Write for a caller who frees the request's share once the answer is out.
+func (d *Door) write(ctx context.Context, who auth.Principal, r *Request) (*wire.WriteResult, *wire.Problem) {
+	r.share.of = &d.budget
+	t, problem := d.admit(who, r)
+	if problem != nil {
+		return nil, problem
+	}
+	j := &job{door: d, table: t, who: who, r: r, ctx: ctx, began: d.opt.Clock.Now()}
+	if problem := j.encode(); problem != nil {
+		return nil, problem
+	}
+	d.opt.Metrics.Stamp(observe.Received, d.opt.Clock.Now().Sub(r.Received).Seconds())
+	result, problem := j.commit(ctx)
+	if problem != nil {
+		return nil, problem
+	}
+	rows := d.opt.Metrics.Requests
+	rows.WithLabelValues(r.Table, "accepted").Add(float64(result.Accepted))
+	rows.WithLabelValues(r.Table, "duplicate").Add(float64(result.Duplicates))
+	rows.WithLabelValues(r.Table, "rejected").Add(float64(len(result.Rejected)))
+	if j.single && len(result.Rejected) == 1 {
+		return nil, result.Rejected[0].Error
+	}
+	return result, nil
+}
+
+// admit decides whether the caller may do this to that table.
+func (d *Door) admit(who auth.Principal, r *Request) (*table, *wire.Problem) {
+	t := d.tables[r.Table]
+	if t == nil {
+		return nil, wire.NewProblem(wire.UnknownTable, "there is no table "+clip(r.Table)).WithField("table", "")
+	}
+	if p := d.opt.Rules.Allow(who, r.Table, needs(r.Op)); p != nil {
+		return nil, p
+	}
+	if len(r.Key) > maxKey || !utf8.ValidString(r.Key) {
+		return nil, wire.NewProblem(wire.InvalidRequest, fmt.Sprintf("an idempotency key has at most %d bytes of UTF-8", maxKey)).WithField("Idempotency-Key", "")
+	}
+	if r.Op != change.OpInsert && !t.rules.Table.Keyed() {
+		return nil, wire.NewProblem(wire.InvalidRequest, r.Table+" is append-only: its rows are never changed").
+			WithHint("a table with a primary key and without append_only can be updated, deleted from and merged into")
+	}
+	if len(r.Rows) > d.opt.Limits.Body {
+		return nil, tooLargeBody(d.opt.Limits.Body)
+	}
+	if !utf8.Valid(r.Rows) {
+		return nil, wire.NewProblem(wire.InvalidJSON, "the body is not valid UTF-8")
+	}
+	// Keyed, atomic, filtering and repeatable writes have an outcome that only the engine knows: under a used Idempotency-Key
+	// every row is refused, and nobody would be told.
+	if r.Op != change.OpInsert || r.Atomic || r.Key != "" || t.rules.Table.Keyed() {
+		r.Early = false
+	}
+	return t, nil
+}
+
+// needs returns the privileges that a write takes. As in PostgreSQL a write that filters needs SELECT too: the number of rows that it
+// met would tell what they hold.
+func needs(op change.Op) app.Privilege {
+	switch op {
+	case change.OpMerge:
+		return app.Insert | app.Update
+	case change.OpUpdate:
+		return app.Update | app.Select
+	case change.OpDelete:
+		return app.Delete | app.Select
+	}
+	return app.Insert
+}
+
+func tooLargeBody(limit int) *wire.Problem {
+	return wire.NewProblem(wire.TooLarge, fmt.Sprintf("the body is larger than %d bytes", limit)).
+		WithHint("send the rows in several requests, or raise limits.body in laaster.yaml")
+}
+
+// job is one write on its way through the door.
+type job struct {
+	door     *Door
+	table    *table
+	who      auth.Principal
+	r        *Request
+	ctx      context.Context // the caller's
+	began    time.Time
+	single   bool // one object, not a list
+	rows     int  // rows seen in the request
+	parts    []*part
+	body     []byte // records of the part at hand
+	count    uint32 // records in body
+	logged   uint32 // records in all parts so far
+	encoded  int    // bytes of the records in all parts so far
+	rejected []wire.Rejected
+	index    []uint32 // request index of each logged record; nil while they are the same
+	clientID bool     // some row's key came from the caller and will be remembered
+}
+
+// encode reads the request into parts, refusing row by row.
+func (j *job) encode() *wire.Problem {
+	d := j.door.decoders.Get().(*rowDecoder)
+	defer j.door.release(d)
+	j.body = d.body[:0]
+	defer func() { d.body = j.body[:0] }() // before release
+	d.reset(j.table, j.r.Rows, j.r.Received.UnixMicro(), j.who.Subject, j.who.Role)
+	var err error
+	switch {
+	case j.r.Op == change.OpDelete:
+		j.single = true
+		if p := j.filtered(change.Record{Filter: []byte(j.r.Filter)}); p != nil {
+			return p
+		}
+	case j.r.Op == change.OpUpdate:
+		j.single = true
+		if p := j.update(d); p != nil {
+			return p
+		}
+	case j.r.Lines:
+		err = j.lines(d)
+	case d.scan.space() == '[':
+		err = j.array(d)
+	default:
+		j.single = true
+		err = j.object(d)
+	}
+	if p := syntaxProblem(err, j.r.Rows); p != nil {
+		return p
+	}
+	if j.r.Atomic && len(j.rejected) > 0 {
+		first := j.rejected[0]
+		p := *first.Error
+		p.Detail = fmt.Sprintf("row %d: %s (atomic: nothing was written)", first.Index, p.Detail)
+		return &p
+	}
+	if p := j.cut(true); p != nil {
+		return p
+	}
+	return j.room()
+}
+
+// release gives a decoder back, without the request's bytes and without scratch memory that only an unusual row needs.
+func (d *Door) release(r *rowDecoder) {
+	r.scan, r.problem = scanner{}, nil
+	clear(r.vals)
+	if cap(r.body) > 256<<10 { // what is larger is not worth keeping
+		r.body = nil
+	}
+	if cap(r.buf)+cap(r.row) <= 256<<10 {
+		d.decoders.Put(r)
+	}
+}
+
+// room refuses what would have to be remembered when the memory for that is full: never a silent double.
+func (j *job) room() *wire.Problem {
+	if !j.clientID && j.r.Key == "" || j.door.opt.Remembered() < j.door.opt.Limits.DedupeMemory {
+		return nil
+	}
+	p := wire.NewProblem(wire.Busy, "the memory for ids and idempotency keys is full").
+		WithHint("it empties as the window passes; raise limits.dedupe_memory, or shorten limits.dedupe_window")
+	p.RetryAfterMS = 5000
+	return p
+}
+
+// errTooMany ends the decoding of a request with too many rows.
+var errTooMany = errors.New("too many rows")
+
+func syntaxProblem(err error, src []byte) *wire.Problem {
+	var s *syntaxError
+	var p *wire.Problem
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &p):
+		return p
+	case errors.Is(err, errTooMany):
+		return wire.NewProblem(wire.TooMany, fmt.Sprintf("a request has at most %d rows", maxRows)).WithHint("send the rows in several requests")
+	case errors.As(err, &s):
+		line, col := 1, 1
+		for _, c := range src[:min(s.Offset, len(src))] {
+			if col++; c == '\n' {
+				line, col = line+1, 1
+			}
+		}
+		return wire.NewProblem(wire.InvalidJSON, fmt.Sprintf("line %d, column %d: %s", line, col, s.Msg))
+	}
+	return wire.NewProblem(wire.Internal, err.Error())
+}
+
+func (j *job) object(d *rowDecoder) error {
+	if err := j.one(d); err != nil {
+		return err
+	}
+	return end(d)
+}
+
+func end(d *rowDecoder) error {
+	if d.scan.space() != 0 || d.scan.pos < len(d.scan.src) {
+		return d.scan.fail("something follows the value")
+	}
+	return nil
+}
+
+func (j *job) array(d *rowDecoder) error {
+	d.scan.pos++
+	if d.scan.space() == ']' {
+		d.scan.pos++
+		return end(d)
+	}
+	for {
+		if err := j.one(d); err != nil {
+			return err
+		}
+		done, err := d.scan.more(']')
+		if err != nil {
+			return err
+		}
+		if done {
+			return end(d)
+		}
+	}
+}
+
+// lines reads NDJSON: a broken line refuses itself only. Empty lines are skipped.
+func (j *job) lines(d *rowDecoder) error {
+	all := d.scan.src
+	for at := 0; at < len(all); {
+		stop := at
+		for stop < len(all) && all[stop] != '\n' {
+			stop++
+		}
+		d.scan = scanner{src: all[at:stop]}
+		at = stop + 1
+		if d.scan.space() == 0 && d.scan.pos == len(d.scan.src) {
+			continue
+		}
+		if err := j.next(); err != nil {
+			return err
+		}
+		err := j.line(d)
+		if s := (*syntaxError)(nil); errors.As(err, &s) {
+			err = j.reject(syntaxProblem(s, d.scan.src))
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// line takes one line whole, so that a row followed by garbage is not half taken.
+func (j *job) line(d *rowDecoder) error {
+	start := d.scan.pos
+	if _, err := d.scan.value(0); err != nil {
+		return err
+	}
+	if err := end(d); err != nil {
+		return err
+	}
+	d.scan.pos = start
+	return j.one(d)
+}
+
+// reject notes a refused row. Its error ends the request.
+func (j *job) reject(p *wire.Problem) error {
+	if j.index == nil {
+		j.index = make([]uint32, 0, 16)
+		for i := range j.logged + j.count {
+			j.index = append(j.index, i)
+		}
+	}
+	j.rejected = append(j.rejected, wire.Rejected{Index: j.rows, Error: p})
+	j.rows++
+	return j.hold(refusalBytes)
+}
+
+// hold counts n more bytes that the request holds.
+func (j *job) hold(n int) error {
+	if p := j.r.share.grow(n); p != nil {
+		return p
+	}
+	return nil
+}
+
+// next says why there may be no further row. It looks at the clock and at the caller now and then.
+func (j *job) next() error {
+	switch {
+	case j.rows >= maxRows:
+		return errTooMany
+	case j.rows%16 != 0:
+	case j.ctx.Err() != nil:
+		return wire.NewProblem(wire.Busy, "the caller went away; nothing was written")
+	case j.door.opt.Clock.Now().Sub(j.began) > encodeTime:
+		return wire.NewProblem(wire.TooLarge, fmt.Sprintf("reading the rows took longer than %s", encodeTime)).
+			WithHint("send fewer rows at once; numbers of very many digits take long")
+	}
+	return nil
+}
+
+// one reads one row and adds its record, or its refusal.
+func (j *job) one(d *rowDecoder) error {
+	if err := j.next(); err != nil {
+		return err
+	}
+	if err := d.members(); err != nil {
+		return err
+	}
+	var row change.Row
+	if d.problem == nil {
+		row = d.complete(j.door.opt.Limits.Row, j.r.Op == change.OpMerge)
+	}
+	if d.problem != nil {
+		return j.reject(d.problem)
+	}
+	rec := change.Record{Row: row, ServerID: j.table.serverID && !j.table.keyGiven(d.given)}
+	if j.r.Op == change.OpMerge {
+		rec.Given = d.given
+	}
+	if !rec.ServerID && !j.table.rules.Table.Kept && len(j.table.rules.Table.PrimaryKey) > 0 {
+		j.clientID = true
+	}
+	if j.index != nil {
+		j.index = append(j.index, uint32(j.rows))
+	}
+	j.rows++
+	return j.add(&rec)
+}
+
+// add appends a record to the part at hand, and begins a new part when it does not fit.
+func (j *job) add(rec *change.Record) error {
+	before := len(j.body)
+	j.body = change.AppendRecord(j.body, j.r.Op, rec)
+	j.count++
+	j.encoded += len(j.body) - before
+	if err := j.bound(len(j.body) - before); err != nil {
+		return err
+	}
+	if len(j.body) <= change.MaxEntry-2<<10 || before == 0 {
+		return nil
+	}
+	last := append([]byte(nil), j.body[before:]...)
+	j.body = j.body[:before]
+	j.count--
+	if p := j.cut(false); p != nil {
+		return p
+	}
+	j.body = append(j.body, last...)
+	j.count = 1
+	return nil
+}
+
+// bound refuses a request whose rows are small as JSON and huge as rows, such as 1e130000 in a jsonb column.
+func (j *job) bound(n int) error {
+	if most := max(j.door.opt.Writer.limit, 4*j.door.opt.Limits.Body); j.encoded > most {
+		return wire.NewProblem(wire.TooLarge, fmt.Sprintf("the rows of the request take more than %d bytes as the log stores them", most)).
+			WithHint("send the rows in several requests")
+	}
+	return j.hold(n)
+}
+
+// cut ends the part at hand.
+func (j *job) cut(last bool) *wire.Problem {
+	if j.r.Atomic && !last {
+		return wire.NewProblem(wire.TooLarge, fmt.Sprintf("an atomic write must fit one record batch of %d bytes", change.MaxBatch)).
+			WithHint("send fewer rows at once, or give up _atomic")
+	}
+	if j.count == 0 {
+		return nil
+	}
+	e := change.Entry{Kind: change.EntryWrite, Op: j.r.Op, Atomic: j.r.Atomic, Last: last, First: j.logged,
+		Table: j.table.rules.Catalog, Version: j.table.rules.Version, Count: j.count,
+		Subject: []byte(j.who.Subject), Role: []byte(j.who.Role), Request: []byte(j.r.ID), Key: []byte(j.r.Key), Trace: []byte(j.r.Trace)}
+	e.Body = bytes.Clone(j.body)
+	if j.r.Key != "" {
+		e.BodyHash = j.bodyHash()
+	}
+	j.parts = append(j.parts, &part{entry: e, received: j.r.Received, done: make(chan answer, 1), early: j.r.Early})
+	j.logged += j.count
+	j.body, j.count = j.body[:0], 0
+	return nil
+}
+
+func (j *job) bodyHash() uint64 {
+	h := xxhash.New()
+	fmt.Fprintf(h, "%d\n%v\n%s\n", j.r.Op, j.r.Atomic, j.r.Filter)
+	h.Write(j.r.Rows)
+	return h.Sum64()
+}
+
+// update reads the object of an OpUpdate: constants for the columns that are given.
+func (j *job) update(d *rowDecoder) *wire.Problem {
+	if err := d.members(); err != nil {
+		return syntaxProblem(err, j.r.Rows)
+	}
+	if p := syntaxProblem(end(d), j.r.Rows); p != nil {
+		return p
+	}
+	if d.problem != nil {
+		return d.problem
+	}
+	any := false
+	for i, c := range j.table.rel.Columns {
+		given := d.given[i>>3]&(1<<(i&7)) != 0
+		any = any || given
+		if given && d.vals[i].Null && c.NotNull {
+			return wire.NewProblem(wire.InvalidRow, c.Name+" may not be null").WithField(c.Name, "give a value")
+		}
+		if !given {
+			d.vals[i] = change.Null()
+		}
+	}
+	if !any {
+		return wire.NewProblem(wire.InvalidRow, "an update must give at least one column").WithHint(j.table.columnNames())
+	}
+	d.row = j.table.rel.Layout.Append(d.row[:0], d.vals)
+	if len(d.row) > j.door.opt.Limits.Row {
+		return wire.NewProblem(wire.TooLarge, fmt.Sprintf("the values take %d bytes, the limit of a row is %d", len(d.row), j.door.opt.Limits.Row))
+	}
+	return j.filtered(change.Record{Row: d.row, Given: d.given, Filter: []byte(j.r.Filter)})
+}
+
+// filtered adds the one record of a write that selects its rows; the filter must be readable here, where the caller is told.
+func (j *job) filtered(rec change.Record) *wire.Problem {
+	if len(rec.Filter) == 0 {
+		return wire.NewProblem(wire.BadFilter, "a change without a filter would touch every row").
+			WithHint("say which: ?" + j.table.rel.Columns[0].Name + "=eq.value")
+	}
+	f, err := expr.ParseFilter(j.table.rel, string(rec.Filter))
+	if err != nil {
+		return filterProblem(err)
+	}
+	if f.Select != nil || f.Order != nil || f.Limit >= 0 || f.Offset != 0 {
+		return wire.NewProblem(wire.BadFilter, "select, order, limit and offset have no meaning for a write")
+	}
+	j.rows = 1
+	if err := j.add(&rec); err != nil {
+		return wire.NewProblem(wire.Internal, err.Error())
+	}
+	return nil
+}
+
+// keyField marks refusals of the engine that concern the request, not a row.
+const keyField = "Idempotency-Key"
+
+// commit queues the parts and waits for their outcome.
+func (j *job) commit(ctx context.Context) (*wire.WriteResult, *wire.Problem) {
+	res := &wire.WriteResult{Final: !j.r.Early, Rejected: []wire.Rejected{}}
+	seq := j.door.opt.Applied()
+	if len(j.parts) > 0 {
+		if p := j.door.opt.Writer.submit(ctx, j.parts); p != nil {
+			return nil, p
+		}
+		seq = 0
+	}
+	for _, p := range j.parts {
+		select {
+		case a := <-p.done:
+			if a.problem != nil {
+				return nil, a.problem
+			}
+			if a.outcome.Replayed != 0 {
+				a.seq = a.outcome.Replayed
+			}
+			if x := a.outcome.Rejected; len(x) > 0 && x[0].Field == keyField {
+				return nil, wire.NewProblem(wire.Code(x[0].Code), x[0].Detail).WithField(keyField, "use a new key for another request")
+			}
+			seq = max(seq, a.seq)
+			j.merge(res, a.outcome)
+		case <-ctx.Done():
+			return nil, wire.NewProblem(wire.Busy, "the caller went away; the write goes on without it")
+		}
+	}
+	res.Position = j.door.opt.Position(seq)
+	res.Rejected = mergeRejected(j.rejected, res.Rejected)
+	return res, nil
+}
+
+// merge adds a part's outcome, turning the engine's record numbers into the request's row numbers.
+func (j *job) merge(res *wire.WriteResult, o change.Outcome) {
+	res.Accepted += int(o.Accepted)
+	res.Duplicates += int(o.Duplicates)
+	for _, x := range o.Rejected {
+		i := x.Index
+		if j.index != nil && int(i) < len(j.index) {
+			i = j.index[i]
+		}
+		p := wire.NewProblem(wire.Code(x.Code), x.Detail)
+		p.Field = x.Field
+		res.Rejected = append(res.Rejected, wire.Rejected{Index: int(i), Error: p})
+	}
+}
+
+// mergeRejected merges two lists that are ascending by index.
+func mergeRejected(a, b []wire.Rejected) []wire.Rejected {
+	out := make([]wire.Rejected, 0, len(a)+len(b))
+	for len(a) > 0 && len(b) > 0 {
+		if a[0].Index < b[0].Index {
+			out, a = append(out, a[0]), a[1:]
+		} else {
+			out, b = append(out, b[0]), b[1:]
+		}
+	}
+	return append(append(out, a...), b...)
+}

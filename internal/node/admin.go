@@ -1,0 +1,50 @@
+package node
+
+import (
+	"encoding/json"
+	"net/http"
+	"net/http/pprof"
+)
+
+// Health is what /readyz and /healthz answer.
+type Health struct {
+	State    string `json:"state"`              // starting, ready, draining or failed
+	Reason   string `json:"reason,omitempty"`   // why not ready
+	Position string `json:"position,omitempty"` // what every view has reached
+	Log      string `json:"log,omitempty"`      // id of the log
+	Ack      string `json:"ack,omitempty"`      // what an acknowledgement means: durable or memory
+	Replayed uint64 `json:"replayed"`           // batches applied since the start, of Batches that the log held then
+	Batches  uint64 `json:"batches"`
+}
+
+// adminHandler serves the admin listener: health, readiness, metrics and profiles.
+func (n *Node) adminHandler() http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", n.metrics.Handler())
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
+		h := n.health()
+		n.answerHealth(w, h, h.State != stateFailed)
+	})
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
+		h := n.health()
+		n.answerHealth(w, h, h.State == stateReady)
+	})
+	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
+	mux.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)
+	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
+	mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
+	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
+	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+		_, _ = w.Write([]byte("Laaster, admin listener\n\n/healthz  is the process well\n/readyz   does it serve\n/metrics  Prometheus\n/debug/pprof/\n"))
+	})
+	return mux
+}
+
+func (n *Node) answerHealth(w http.ResponseWriter, h Health, ok bool) {
+	w.Header().Set("Content-Type", "application/json")
+	if !ok {
+		w.WriteHeader(http.StatusServiceUnavailable)
+	}
+	_ = json.NewEncoder(w).Encode(h) // the prober may be gone
+}

@@ -1,0 +1,153 @@
+package node
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"laaster/app"
+	"laaster/internal/auth"
+	"laaster/internal/change"
+	"laaster/internal/flow"
+	"laaster/internal/ingest"
+	"laaster/internal/observe"
+	"laaster/internal/push"
+	"laaster/internal/wire"
+)
+
+// mergeWindow is how long a busy hub collects epochs for one frame. The protocol promises that nothing waits longer than 10 ms; the
+// rest of that is for encoding the frame and writing it to everybody.
+const mergeWindow = 8 * time.Millisecond
+
+// mergeFactor bounds what writing to screens may cost: a pass over all of them is at most one part in seventeen of the hub's time, and
+// a few screens do not wait for a window that many would need.
+const mergeFactor = 16
+
+// openHub makes the read half of the public surface.
+func (n *Node) openHub() error {
+	limits := &n.opt.Settings.Limits
+	var err error
+	n.hub, err = push.NewHub(context.WithoutCancel(n.group.Context()), push.Options{
+		Store: n.store, Log: n.shard.ID(), Shard: n.shard.Number(), Clock: n.opt.Clock, Metrics: n.metrics, Logger: n.opt.Logger,
+		Authorize: func(p auth.Principal, relation string) *wire.Problem { return n.rules.Allow(p, relation, app.Select) },
+		Principal: principal, RequestID: requestID, Answer: n.problems.answer, Writer: liveWriter{n}, Sent: n.sent,
+		MaxConnections: limits.Connections, Merge: mergeWindow, MergeFactor: mergeFactor,
+		Limits: wire.Limits{FrameBytes: int(limits.Frame), Subscriptions: limits.Subscriptions, RowBytes: int(limits.Row)},
+	})
+	return err
+}
+
+// sent observes the stamp of the epochs that were just written to the screens that are current.
+func (n *Node) sent(from, to uint64) {
+	if at, ok := n.received.oldest(from, to); ok {
+		n.metrics.Stamp(observe.Sent, n.opt.Clock.Now().Sub(at).Seconds())
+	}
+}
+
+// routeReads adds the reads and the live connections to the public routes.
+func (n *Node) routeReads(mux *http.ServeMux) {
+	mux.HandleFunc("GET /v1/views/{view}", n.hub.ServeView)
+	mux.HandleFunc("GET /v1/live", n.hub.ServeLive)
+	mux.HandleFunc("GET /errors/{code}", n.explain)
+}
+
+// explain says in words what the type of a problem means, so that the link in an answer leads somewhere.
+func (n *Node) explain(w http.ResponseWriter, q *http.Request) {
+	for _, c := range wire.Codes() {
+		if string(c.Code) == q.PathValue("code") {
+			w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+			fmt.Fprintf(w, "%s: %s\nHTTP status %d, retry: %s\n", c.Code, c.Title, c.Status, c.Retry)
+			return
+		}
+	}
+	n.problems.answer(w, q, wire.NewProblem(wire.NotFound, "there is no error code "+q.PathValue("code")))
+}
+
+// liveWriter turns write frames into writes at the door.
+type liveWriter struct{ n *Node }
+
+// Write implements push.Writer.
+func (w liveWriter) Write(ctx context.Context, p auth.Principal, f *wire.WriteFrame) (*wire.WriteResult, *wire.Problem) {
+	r := &ingest.Request{Table: f.Table, Rows: f.Rows, Filter: f.Filter, Key: f.Key, Atomic: f.Atomic, ID: newID(),
+		Received: w.n.opt.Clock.Now()}
+	switch {
+	case f.Delete:
+		r.Op = change.OpDelete
+	case f.Patch != nil:
+		r.Op, r.Rows = change.OpUpdate, f.Patch
+	default:
+		switch f.OnConflict {
+		case "":
+			r.Op = change.OpInsert
+		case "merge":
+			r.Op = change.OpMerge
+		case "ignore":
+			r.Op = change.OpIgnore
+		default:
+			return nil, wire.NewProblem(wire.InvalidRequest, "on_conflict is not known").WithField("on_conflict", "it is merge or ignore")
+		}
+	}
+	switch f.Ack {
+	case "", "applied":
+	case "logged":
+		r.Early = true
+	default:
+		return nil, wire.NewProblem(wire.InvalidRequest, "ack is not known").WithField("ack", "it is applied or logged")
+	}
+	return w.n.door.Write(ctx, p, r)
+}
+
+// gauges registers what is read when metrics are scraped.
+func (n *Node) gauges() {
+	n.metrics.Gauge("laaster_pending_bytes", "Bytes of writes that wait for the log or the engine.", func() float64 { return float64(n.writer.Held()) })
+	n.metrics.Gauge("laaster_log_position", "Sequence of the last durable batch.", func() float64 { return float64(n.shard.Head()) })
+	n.metrics.Gauge("laaster_applied_position", "Sequence that every view has reached.", func() float64 { return float64(n.applied.Load()) })
+	n.metrics.Gauge("laaster_lag_batches", "Durable batches that the engine has not applied yet.", func() float64 {
+		return float64(n.shard.Head()) - float64(min(n.applied.Load(), n.shard.Head()))
+	})
+	n.metrics.Gauge("laaster_remembered_bytes", "Bytes held to recognise repeated ids and idempotency keys.", func() float64 {
+		return float64(n.engine.SeenBytes())
+	})
+	n.metrics.Collect(newEngineCollector(n))
+	n.metrics.Gauge("laaster_connections", "Live connections, WebSocket and SSE.", func() float64 { return float64(n.hub.Connections()) })
+}
+
+// engineCollector reports each view's rows, state and failing rows when metrics are scraped. The engine loop answers it
+// between two batches; when that takes longer than a second, the scrape goes without.
+type engineCollector struct {
+	n                   *Node
+	rows, bytes, errors *prometheus.Desc
+}
+
+func newEngineCollector(n *Node) *engineCollector {
+	desc := func(name, help string) *prometheus.Desc { return prometheus.NewDesc(name, help, []string{"view"}, nil) }
+	return &engineCollector{n: n, rows: desc("laaster_view_rows", "Rows of a view."),
+		bytes:  desc("laaster_view_state_bytes", "Memory of a view's operators in the engine."),
+		errors: desc("laaster_view_errors", "Rows and groups missing from a view because an expression fails on them.")}
+}
+
+// Describe implements prometheus.Collector.
+func (c *engineCollector) Describe(ch chan<- *prometheus.Desc) {
+	ch <- c.rows
+	ch <- c.bytes
+	ch <- c.errors
+}
+
+// Collect implements prometheus.Collector.
+func (c *engineCollector) Collect(ch chan<- prometheus.Metric) {
+	reply, late := make(chan flow.Stats, 1), c.n.opt.Clock.After(time.Second)
+	select {
+	case c.n.ask <- reply:
+	case <-late:
+		return
+	}
+	s := <-reply
+	for _, v := range s.Views {
+		ch <- prometheus.MustNewConstMetric(c.rows, prometheus.GaugeValue, float64(v.Rows), v.Name)
+		ch <- prometheus.MustNewConstMetric(c.bytes, prometheus.GaugeValue, float64(v.Bytes), v.Name)
+		ch <- prometheus.MustNewConstMetric(c.errors, prometheus.GaugeValue, float64(v.Errors), v.Name)
+	}
+}

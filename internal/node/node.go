@@ -1,0 +1,413 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"laaster/app"
+	"laaster/internal/auth"
+	"laaster/internal/backbone"
+	"laaster/internal/flow"
+	"laaster/internal/ingest"
+	"laaster/internal/kit/run"
+	"laaster/internal/observe"
+	"laaster/internal/push"
+	"laaster/internal/view"
+	"laaster/internal/wire"
+)
+
+// engineLag is how many appended batches may wait for the engine before appends wait for it.
+const engineLag = 4
+
+// Options is what a node is made of.
+type Options struct {
+	Dir      string       // the app folder
+	Settings app.Settings // checked
+	Clock    run.Clock
+	Logger   *slog.Logger
+	Progress io.Writer // told in words about work that takes longer than a second; nil: nobody
+}
+
+// Node is a running app.
+type Node struct {
+	opt      Options
+	metrics  *observe.Metrics
+	problems *problemLog
+	group    *run.Group       // the loops
+	serving  *run.Group       // the listeners
+	folder   *backbone.Folder // nil: the log outlives nothing
+	shard    *backbone.Shard
+	program  *flow.Program
+	engine   *flow.Engine
+	store    *view.Store
+	hub      *push.Hub
+	rules    auth.Rules
+	writer   *ingest.Writer
+	door     *ingest.Door
+	batches  chan *ingest.Batch
+	ask      chan chan flow.Stats // the engine loop answers between batches
+	publicL  net.Listener
+	sockets  *sockets // publicL, with a bound on connections
+	adminL   net.Listener
+	public   *http.Server
+	admin    *http.Server
+	handler  atomic.Pointer[http.Handler] // of the public listener: "starting" until the log is replayed
+	received ring
+	applied  atomic.Uint64
+	status   struct {
+		sync.Mutex
+		state    string
+		reason   string
+		batches  uint64 // in the log at the start
+		replayed uint64
+	}
+}
+
+// The states of a node.
+const (
+	stateStarting = "starting"
+	stateReady    = "ready"
+	stateDraining = "draining"
+	stateFailed   = "failed"
+)
+
+// Start opens everything and returns once the node serves. Addresses are taken first, so that a taken port is told before
+// the log is touched; until the log is replayed the public listener answers busy and /readyz says how far it is. On an
+// error everything that was opened is closed again.
+func Start(ctx context.Context, opt Options) (_ *Node, err error) {
+	n := &Node{opt: opt, metrics: observe.NewMetrics(), batches: make(chan *ingest.Batch, engineLag),
+		ask: make(chan chan flow.Stats)}
+	n.problems = &problemLog{logger: opt.Logger, clock: opt.Clock}
+	n.group, n.serving = run.New(context.WithoutCancel(ctx)), run.New(context.WithoutCancel(ctx))
+	n.setState(stateStarting, "")
+	defer func() {
+		if err != nil {
+			n.abandon()
+		}
+	}()
+	if err := n.compile(nil); err != nil { // says what is wrong with the app before anything is opened
+		return nil, err
+	}
+	if err := n.listen(ctx); err != nil {
+		return nil, err
+	}
+	if err := n.openLog(ctx); err != nil {
+		return nil, err
+	}
+	if err := n.define(ctx); err != nil {
+		return nil, err
+	}
+	if err := n.replay(ctx); err != nil {
+		return nil, err
+	}
+	if err := n.serve(); err != nil {
+		return nil, err
+	}
+	n.setState(stateReady, "")
+	return n, nil
+}
+
+// PublicURL returns where the public listener serves, without a slash at the end.
+func (n *Node) PublicURL() string { return "http://" + n.publicL.Addr().String() }
+
+// AdminURL returns where the admin listener serves, without a slash at the end.
+func (n *Node) AdminURL() string { return "http://" + n.adminL.Addr().String() }
+
+// Program returns the running app.
+func (n *Node) Program() *flow.Program { return n.program }
+
+// listen takes both addresses and serves what can be said before the log is replayed.
+func (n *Node) listen(ctx context.Context) error {
+	s := &n.opt.Settings
+	var lc net.ListenConfig
+	var err error
+	if n.publicL, err = lc.Listen(ctx, "tcp", s.Listen); err != nil {
+		return listenError("public", "--listen", s.Listen, err)
+	}
+	if n.adminL, err = lc.Listen(ctx, "tcp", s.Admin); err != nil {
+		return listenError("admin", "--admin", s.Admin, err)
+	}
+	var starting http.Handler = http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
+		p := wire.NewProblem(wire.Busy, "the server is starting: it reads its log").WithHint("/readyz of the admin listener says how far it is")
+		p.RetryAfterMS = 1000
+		n.problems.answer(w, q, p)
+	})
+	n.handler.Store(&starting)
+	header := time.Duration(s.Limits.RequestHeader)
+	entry := &front{origins: s.Origins, hosts: newHosts(s.Listen, s.PlainHTTP, s.Origins), log: n.problems,
+		wait: patience{n.opt.Clock, time.Duration(s.Limits.RequestBody), time.Duration(s.Limits.Stall)},
+		next: http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) { (*n.handler.Load()).ServeHTTP(w, q) })}
+	admin := &guarded{n.adminHandler(), newHosts(s.Admin, false, nil), n.problems.answer}
+	n.public, n.admin = newServer(entry, header, n.opt.Logger), newServer(admin, header, n.opt.Logger)
+	n.sockets = newSockets(n.publicL, s.Limits.Sockets, n.opt.Clock, n.metrics)
+	n.public.ConnState = n.sockets.count
+	n.serving.Go("public listener", func(context.Context) error { return served(n.public.Serve(n.sockets)) })
+	n.serving.Go("admin listener", func(context.Context) error { return served(n.admin.Serve(n.adminL)) })
+	return nil
+}
+
+func served(err error) error {
+	if errors.Is(err, http.ErrServerClosed) {
+		return nil
+	}
+	return err
+}
+
+func listenError(which, flag, addr string, err error) error {
+	return fmt.Errorf("the %s listener cannot take %s: %w\n  hint: is another laaster running there? choose another address with %s, or port 0 for a free one",
+		which, addr, err, flag)
+}
+
+// serve starts the loops and opens the public surface.
+func (n *Node) serve() error {
+	limits := &n.opt.Settings.Limits
+	n.writer = ingest.NewWriter(n.shard, n.opt.Clock, n.metrics, n.batches, int(limits.Pending), time.Duration(limits.PendingWait))
+	var err error
+	n.door, err = ingest.NewDoor(ingest.Options{
+		Tables: n.program.Relations, Rules: &n.rules, Writer: n.writer, Clock: n.opt.Clock, Metrics: n.metrics,
+		Limits:     ingest.Limits{Row: int(limits.Row), Body: int(limits.Body), DedupeMemory: int(limits.DedupeMemory), Requests: int(limits.Requests)},
+		Position:   n.position,
+		Applied:    n.applied.Load,
+		Remembered: func() int { return int(n.engine.SeenBytes()) },
+	})
+	if err != nil {
+		return err
+	}
+	if err := n.openHub(); err != nil {
+		return err
+	}
+	live := n.hub.Connections
+	n.sockets.live.Store(&live)
+	n.gauges()
+	n.group.Go("log writer", n.writerLoop)
+	n.group.Go("engine", n.engineLoop)
+	h := n.publicHandler()
+	n.handler.Store(&h)
+	return nil
+}
+
+func (n *Node) publicHandler() http.Handler {
+	mux := http.NewServeMux()
+	writes := &ingest.HTTP{Door: n.door, Principal: principal, RequestID: requestID, Answer: n.problems.answer,
+		BodyTime: time.Duration(n.opt.Settings.Limits.RequestBody)}
+	for _, method := range []string{"POST", "PATCH", "DELETE"} {
+		mux.Handle(method+" /v1/tables/{table}", writes)
+	}
+	mux.Handle("/v1/tables/{table}", n.otherMethod("POST, PATCH, DELETE", "rows are read at /v1/views/{table}"))
+	mux.Handle("/v1/views/{view}", n.otherMethod("GET, HEAD", "rows are written at /v1/tables/{table}"))
+	n.routeReads(mux)
+	mux.HandleFunc("/v1/", func(w http.ResponseWriter, q *http.Request) {
+		n.problems.answer(w, q, wire.NewProblem(wire.NotFound, q.Method+" "+q.URL.Path+" is not part of the API").
+			WithHint("writes: POST, PATCH, DELETE /v1/tables/{table}; reads: GET /v1/views/{view}; live: GET /v1/live"))
+	})
+	mux.Handle("/", &static{dir: filepath.Join(n.opt.Dir, "public"), problem: n.problems.answer})
+	return mux
+}
+
+// writerLoop runs the shard's writer. A full disk leaves the node up, to read from, and says so on /readyz; any other failure
+// of the log ends it.
+func (n *Node) writerLoop(ctx context.Context) error {
+	err := n.writer.Run(ctx)
+	if stopped := (*backbone.Stopped)(nil); errors.As(err, &stopped) && stopped.Reason == backbone.DiskFull {
+		n.setState(stateFailed, err.Error())
+		return nil
+	}
+	return err
+}
+
+// otherMethod answers the methods that a path does not have.
+func (n *Node) otherMethod(allow, hint string) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
+		w.Header().Set("Allow", allow)
+		if q.Method == http.MethodOptions {
+			w.WriteHeader(http.StatusNoContent)
+			return
+		}
+		p := wire.NewProblem(wire.InvalidRequest, q.Method+" is not answered here").WithHint(hint)
+		p.Status = http.StatusMethodNotAllowed
+		n.problems.answer(w, q, p)
+	})
+}
+
+// engineLoop applies what the log acknowledged, batch by batch, and tells those who wait. It ends when the writer has closed the
+// channel. An engine that cannot go on ends the node: what it could not apply is in the log.
+func (n *Node) engineLoop(context.Context) error {
+	var at *ingest.Batch // under way
+	done := false
+	defer func() { // also when the engine panics
+		if !done {
+			n.forsake(at)
+		}
+	}()
+	for {
+		select {
+		case b, open := <-n.batches:
+			if !open {
+				done = true
+				return nil
+			}
+			at = b
+			if err := n.apply(b); err != nil {
+				return err
+			}
+			at = nil
+		case reply := <-n.ask:
+			reply <- n.engine.Stats()
+		}
+	}
+}
+
+// forsake answers everybody who waits for an engine that has stopped, until the writer has ended too: neither they nor the
+// writer may wait for ever.
+func (n *Node) forsake(at *ingest.Batch) {
+	n.setState(stateFailed, "the engine cannot go on")
+	n.writer.Abort(wire.NewProblem(wire.Internal, "the engine cannot go on; the write was not stored").
+		WithHint("an operator has to look: the server's log says why it stopped"))
+	p := wire.NewProblem(wire.Internal, "the write is in the log, and the engine cannot go on").
+		WithHint("its outcome is decided at the next start: repeat it then with the same ids or Idempotency-Key")
+	if at != nil {
+		n.writer.Abandon(at, p)
+	}
+	for b := range n.batches {
+		n.writer.Abandon(b, p)
+	}
+}
+
+func (n *Node) apply(b *ingest.Batch) error {
+	began := n.opt.Clock.Now()
+	seq := b.Header().Seq
+	epoch, err := n.engine.Apply(&b.Batch)
+	if err != nil {
+		return fmt.Errorf("batch %d: %w", seq, err)
+	}
+	n.received.put(seq, b.Received)
+	n.store.Apply(epoch)
+	n.applied.Store(seq)
+	n.writer.Complete(b, epoch.Outcomes)
+	now := n.opt.Clock.Now()
+	n.metrics.ApplyTime.Observe(now.Sub(began).Seconds())
+	n.metrics.Stamp(observe.Applied, now.Sub(b.Received).Seconds())
+	return nil
+}
+
+// ring remembers when the requests of recent batches arrived, for the stamp of their first frame.
+type ring struct {
+	sync.Mutex
+	slots [1024]struct {
+		seq uint64
+		at  time.Time
+	}
+}
+
+func (r *ring) put(seq uint64, at time.Time) {
+	r.Lock()
+	defer r.Unlock()
+	s := &r.slots[seq%uint64(len(r.slots))]
+	s.seq, s.at = seq, at
+}
+
+// oldest returns the earliest arrival of the batches from from+1 to to that are still known.
+func (r *ring) oldest(from, to uint64) (at time.Time, ok bool) {
+	r.Lock()
+	defer r.Unlock()
+	if to-from > uint64(len(r.slots)) {
+		from = to - uint64(len(r.slots))
+	}
+	for seq := from + 1; seq <= to; seq++ {
+		if s := &r.slots[seq%uint64(len(r.slots))]; s.seq == seq && (!ok || s.at.Before(at)) {
+			at, ok = s.at, true
+		}
+	}
+	return at, ok
+}
+
+func (n *Node) setState(state, reason string) {
+	n.status.Lock()
+	defer n.status.Unlock()
+	if n.status.state != stateFailed {
+		n.status.state, n.status.reason = state, reason
+	}
+}
+
+func (n *Node) health() Health {
+	n.status.Lock()
+	defer n.status.Unlock()
+	h := Health{State: n.status.state, Reason: n.status.reason, Replayed: n.status.replayed, Batches: n.status.batches}
+	if n.status.state != stateStarting && n.shard != nil {
+		h.Log, h.Position, h.Ack = n.shard.ID().String(), n.position(n.applied.Load()), string(n.shard.Level())
+	}
+	return h
+}
+
+// Wait returns when the node has ended: after Stop, or because the log or the engine failed. ctx's end begins a graceful
+// stop. The error is nil after a graceful stop.
+func (n *Node) Wait(ctx context.Context) error {
+	select {
+	case <-ctx.Done():
+	case <-n.group.Context().Done():
+		n.setState(stateFailed, fmt.Sprint(n.group.Err()))
+	case <-n.serving.Context().Done():
+	}
+	return n.stop()
+}
+
+// stop drains: live clients are told goodbye, requests under way get their answers, the log takes what was accepted, the engine
+// applies it, and everything closes in reverse.
+func (n *Node) stop() error {
+	n.setState(stateDraining, "the server is shutting down")
+	limit, cancel := context.WithTimeout(context.Background(), time.Duration(n.opt.Settings.Drain)+time.Second/2)
+	defer cancel()
+	n.hub.Drain()
+	err := n.public.Shutdown(limit)
+	if errors.Is(err, context.DeadlineExceeded) { // the stop is graceful all the same: who is too slow was waited for
+		n.opt.Logger.Warn("connections were cut at the end of the drain", "open", n.sockets.open.Load())
+		err = n.public.Close()
+	}
+	n.writer.Close(drainingProblem())
+	err = errors.Join(err, n.group.Wait())
+	err = errors.Join(err, n.hub.Close())
+	return errors.Join(err, n.close())
+}
+
+func drainingProblem() *wire.Problem {
+	p := wire.NewProblem(wire.Draining, "the server is shutting down").WithHint("send the same again to the restarted server")
+	p.RetryAfterMS = 1000
+	return p
+}
+
+// abandon closes what a failed start had opened. Its errors add nothing to the one that is being returned.
+func (n *Node) abandon() {
+	if n.public != nil {
+		_ = n.public.Close()
+		_ = n.admin.Close()
+	} else if n.publicL != nil {
+		_ = n.publicL.Close()
+	}
+	_ = n.close()
+}
+
+func (n *Node) close() error {
+	var err error
+	if n.admin != nil {
+		err = n.admin.Close()
+	}
+	n.serving.Stop()
+	n.group.Stop()
+	err = errors.Join(err, n.group.Wait(), n.serving.Wait())
+	if n.shard != nil {
+		err = errors.Join(err, n.shard.Close())
+	}
+	if n.folder != nil {
+		err = errors.Join(err, n.folder.Close())
+	}
+	return err
+}
