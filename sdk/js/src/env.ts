@@ -1,0 +1,94 @@
+type Handler<E> = { on(e: E): unknown }['on'] | null
+
+/** The part of the browser's WebSocket that the SDK uses; `ws` for Node has it too. */
+export interface SocketLike {
+  onopen: Handler<object>
+  onmessage: Handler<{ data: unknown }>
+  onclose: Handler<{ code: number; reason: string }>
+  onerror: Handler<object>
+  send(data: string): void
+  close(code?: number, reason?: string): void
+}
+
+/** What the SDK takes from its surroundings. Tests hand in virtual ones. */
+export interface Environment {
+  /** Milliseconds since 1970, fractional, never stepping back. */
+  now(): number
+  setTimeout(f: () => void, ms: number): unknown
+  clearTimeout(timer: unknown): void
+  /** Uniform in [0, 1). */
+  random(): number
+  /** Whether somebody can see the page; true where there is none. */
+  visible(): boolean
+  /** Calls f when what was drawn until now is on the screen. */
+  painted(f: () => void): void
+  /** Calls f when the network or the user came back. */
+  onWake(f: () => void): () => void
+  /** 128 random bits as 32 hexadecimal digits. */
+  key(): string
+  socket(url: string, protocol: string): SocketLike
+  fetch(url: string, init: RequestInit): Promise<Response>
+  /** The origin that relative URLs mean. */
+  origin(): string
+}
+
+const uncaught = (err: unknown): void => {
+  if (typeof reportError === 'function') reportError(err)
+  else console.error(err)
+}
+
+/** Calls a listener so that its exception disturbs nobody else. @internal */
+export const guarded = <A>(f: (a: A) => void, a: A): void => {
+  try {
+    f(a)
+  } catch (err) {
+    uncaught(err)
+  }
+}
+
+/** A set of listeners. @internal */
+export class Listeners<A> {
+  #all = new Set<(a: A) => void>()
+
+  /** Adds f; the answer removes it. */
+  add(f: (a: A) => void): () => void {
+    const own = (a: A) => f(a)
+    this.#all.add(own)
+    return () => void this.#all.delete(own)
+  }
+
+  emit(a: A): void {
+    for (const f of [...this.#all]) guarded(f, a)
+  }
+}
+
+/** The real surroundings: a browser, or Node with its own or the given WebSocket class. @internal */
+export function surroundings(Socket?: new (url: string, protocol: string) => SocketLike): Environment {
+  const doc = typeof document === 'undefined' ? undefined : document
+  return {
+    now: () => performance.timeOrigin + performance.now(),
+    setTimeout: (f, ms) => setTimeout(f, ms),
+    clearTimeout: (t) => clearTimeout(t as number),
+    random: Math.random,
+    visible: () => !doc?.hidden,
+    painted: (f) => void (doc ? requestAnimationFrame(() => setTimeout(f)) : setTimeout(f)),
+    onWake: (f) => {
+      const seen = () => doc!.hidden || f()
+      if (!doc) return () => {}
+      addEventListener('online', f)
+      doc.addEventListener('visibilitychange', seen)
+      return () => {
+        removeEventListener('online', f)
+        doc.removeEventListener('visibilitychange', seen)
+      }
+    },
+    key: () => Array.from(crypto.getRandomValues(new Uint8Array(16)), (b) => b.toString(16).padStart(2, '0')).join(''),
+    socket: (url, protocol) => {
+      const C = Socket ?? (globalThis.WebSocket as unknown as typeof Socket)
+      if (!C) throw new TypeError('no WebSocket here: pass one as connect(url, { WebSocket })')
+      return new C(url, protocol)
+    },
+    fetch: (url, init) => fetch(url, init),
+    origin: () => (typeof location === 'undefined' ? '' : location.origin),
+  }
+}

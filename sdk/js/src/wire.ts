@@ -1,0 +1,336 @@
+// Generated from internal/wire: go test ./internal/wire -run Generated -update. Do not edit.
+
+/** One row: column names to JSON values. */
+export type WireRow = Record<string, unknown>
+
+/** The codes of this server's errors, see docs/errors.md. A newer server may send others. */
+export type ServerCode =
+  | 'invalid_json'
+  | 'invalid_row'
+  | 'invalid_request'
+  | 'unknown_table'
+  | 'unknown_view'
+  | 'unknown_column'
+  | 'not_found'
+  | 'bad_filter'
+  | 'duplicate'
+  | 'conflict'
+  | 'constraint'
+  | 'unauthenticated'
+  | 'token_expired'
+  | 'forbidden'
+  | 'rate_limited'
+  | 'busy'
+  | 'not_yet'
+  | 'too_large'
+  | 'too_many'
+  | 'slow_consumer'
+  | 'gap'
+  | 'draining'
+  | 'storage_damaged'
+  | 'not_supported'
+  | 'internal'
+
+/** ClientName names the program that connects. */
+export interface ClientName {
+  name: string
+  version: string
+}
+
+/** SubscribeRequest asks for the rows of a view and then for every change of them. */
+export interface SubscribeRequest {
+  /** chosen by the client, unique on the connection, at most 64 bytes */
+  id: string
+  /** a view, or a table that may be read */
+  view: string
+  /** PostgREST query string, such as `votes=gt.10&or=(a.eq.1,b.is.null)` */
+  filter?: string
+  /** columns, comma-separated; key columns always travel */
+  select?: string
+  /** checked and otherwise the client's business: a live set of rows has no order */
+  order?: string
+  /** not supported on live subscriptions yet */
+  limit?: number
+  /** position to go on from; null: no complete state here; left out: `hello.resume` */
+  from?: string | null
+}
+
+/** WireLimits is what one connection may do. */
+export interface WireLimits {
+  /** size of a frame from the client */
+  frame_bytes: number
+  /** at one time */
+  subscriptions: number
+  /** not answered yet; more are refused with busy */
+  writes_in_flight: number
+  /** size of a row */
+  row_bytes: number
+  /** a quiet connection gets an empty epoch this often */
+  heartbeat_seconds: number
+}
+
+/** WireChanges is what changed in one subscription. A key appears once per frame. */
+export interface WireChanges {
+  /** whole rows (of the selected columns), new or replacing */
+  put?: WireRow[]
+  /** keys of rows that left: values in the order of the snapshot's key */
+  del?: unknown[][]
+}
+
+/** WireResult answers a write on every transport: the body of the HTTP answer, the fields of a result frame. */
+export interface WireResult {
+  /** where the write is in the history; reads with _after=<position> see it */
+  position: string
+  /** false with _ack=logged: durable, the outcome of each row is not known yet */
+  final: boolean
+  /** rows that took effect; with Final false, rows that were logged */
+  accepted: number
+  /** rows recognised as seen before: no effect */
+  duplicates: number
+  /** rows refused, ascending by index; never null */
+  rejected: WireRejected[]
+}
+
+/** WireRejected is one refused row of a request. */
+export interface WireRejected {
+  /** of the row in the request, from 0 */
+  index: number
+  error: WireProblem
+}
+
+/** WireProblem is the one shape of an error on every transport: application/problem+json (RFC 9457) over HTTP, the same object under "error" in a frame. It implements error. */
+export interface WireProblem {
+  /** "/errors/<code>" */
+  type?: string
+  /** the code in words */
+  title?: string
+  /** HTTP status */
+  status?: number
+  code: string
+  /** what is wrong here */
+  detail?: string
+  /** the column, parameter or member to blame */
+  field?: string
+  /** what to do about it */
+  hint?: string
+  retry?: 'no' | 'after'
+  /** with Retry "after" */
+  retry_after_ms?: number
+  /** the request id that is in the log line */
+  request?: string
+}
+
+/** HelloFrame opens the conversation: the first frame of every connection, once. */
+export interface HelloFrame {
+  type: 'hello'
+  /** not supported yet: refused, so that nobody takes himself for known */
+  token?: string
+  /** for the server's log */
+  client?: ClientName
+  /** position: the default `from` of every subscription of this frame */
+  resume?: string
+  /** all start at one position */
+  subscribe?: SubscribeRequest[]
+  /** most epoch frames per second that this connection wants, from 0.01; 0: no limit */
+  rate?: number
+  /** bigint beyond 2^53 and numeric as strings */
+  exact?: boolean
+}
+
+/** SubscribeFrame adds one subscription to a live connection. */
+export interface SubscribeFrame extends SubscribeRequest {
+  type: 'subscribe'
+}
+
+/** UnsubscribeFrame ends a subscription. Nothing answers; frames that are on their way may still name the id. */
+export interface UnsubscribeFrame {
+  type: 'unsubscribe'
+  id: string
+}
+
+/** WriteFrame inserts rows, or changes or deletes the rows that a filter selects: exactly one of rows, patch and delete. Writes of one connection take effect in the order in which they were sent. */
+export interface WriteFrame {
+  type: 'write'
+  /** names the answer */
+  id: string
+  table: string
+  /** one row or an array of rows */
+  rows?: WireRow | WireRow[]
+  /** columns to replace, with filter */
+  patch?: WireRow
+  /** true: delete, with filter */
+  delete?: boolean
+  /** PostgREST query string */
+  filter?: string
+  /** idempotency key of the whole request */
+  key?: string
+  /** all rows or none */
+  atomic?: boolean
+  /** "merge" or "ignore" */
+  on_conflict?: 'merge' | 'ignore'
+  /** "applied" (default) or "logged" */
+  ack?: 'applied' | 'logged'
+}
+
+/** CallFrame invokes a command. Not supported yet. */
+export interface CallFrame {
+  type: 'call'
+  id: string
+  command: string
+  args?: unknown
+  key?: string
+}
+
+/** SignalFrame sets or clears (null) an ephemeral value. Not supported yet. */
+export interface SignalFrame {
+  type: 'signal'
+  id: string
+  key: string
+  value: unknown
+}
+
+/** TokenFrame renews the token of a connection. Not supported yet. */
+export interface TokenFrame {
+  type: 'token'
+  token: string
+}
+
+/** PingFrame asks for a pong at once: for round trips and for aligning clocks. */
+export interface PingFrame {
+  type: 'ping'
+  /** the client's clock in ms, comes back unchanged */
+  t: number
+}
+
+/** SeenFrame reports how long the way of one epoch to the screen took. The server adds it to a histogram. */
+export interface SeenFrame {
+  type: 'seen'
+  position: string
+  /** ms from the epoch's `at` to the painted frame, on the aligned clock */
+  shown_ms: number
+}
+
+/** WelcomeFrame answers hello. */
+export interface WelcomeFrame {
+  type: 'welcome'
+  /** names the connection in the server's log */
+  session: string
+  /** the server's clock, ms since 1970 UTC */
+  now: number
+  /** the log that positions belong to */
+  log: string
+  limits: WireLimits
+}
+
+/** SnapshotFrame is a page of the rows of a subscription, all pages at one position. The rows are complete when more is false. */
+export interface SnapshotFrame {
+  type: 'snapshot'
+  id: string
+  position: string
+  /** names of the key columns; empty: the view always has exactly one row */
+  key: string[]
+  /** in the order of the key */
+  rows: WireRow[]
+  more: boolean
+}
+
+/** ResumedFrame says that nothing was missed: the rows that the client has at this position are right, and changes follow. */
+export interface ResumedFrame {
+  type: 'resumed'
+  id: string
+  position: string
+  /** as in a snapshot */
+  key?: string[]
+}
+
+/** GapFrame says that the history after the client's position is gone. A snapshot follows. */
+export interface GapFrame {
+  type: 'gap'
+  id: string
+  /** the oldest position that could have been resumed */
+  kept_from: string
+}
+
+/** EpochFrame is what changed since the previous position, in all subscriptions of the connection together. Apply it whole. */
+export interface EpochFrame {
+  type: 'epoch'
+  /** the rows of every complete subscription are now those of this position */
+  position: string
+  /** several epochs merged: they began here, at or before the client's position; left out: one epoch */
+  from?: string
+  /** the log's time of position, ms since 1970 UTC with microseconds */
+  at: number
+  /** by subscription id; those without changes are left out */
+  changes: Record<string, WireChanges>
+}
+
+/** ResultFrame answers a write that was carried out, at least in part. Refused rows are listed; a write refused as a whole is answered with an error. */
+export interface ResultFrame extends WireResult {
+  type: 'result'
+  id: string
+}
+
+/** FreshnessFrame says how far what the client sees can be trusted to be current. */
+export interface FreshnessFrame {
+  type: 'freshness'
+  /** left out: everything on this connection */
+  id?: string
+  /** live, catching_up or stale */
+  state: 'live' | 'catching_up' | 'stale'
+  /** ms since 1970 UTC */
+  since: number
+}
+
+/** ErrorFrame answers a frame that was refused. Without an id it concerns the connection, and a goodbye may follow. */
+export interface ErrorFrame {
+  type: 'error'
+  /** of the subscription or write */
+  id?: string
+  error: WireProblem
+}
+
+/** GoodbyeFrame is the last frame before the server closes the connection. */
+export interface GoodbyeFrame {
+  type: 'goodbye'
+  code: string
+  reason: string
+  /** wait this long before connecting again; spread over clients */
+  retry_after_ms: number
+}
+
+/** PongFrame answers a ping. */
+export interface PongFrame {
+  type: 'pong'
+  /** as it came */
+  t: number
+  /** the server's clock, ms since 1970 UTC */
+  now: number
+}
+
+/** Frames from the client. */
+export type ClientFrame =
+  | HelloFrame
+  | SubscribeFrame
+  | UnsubscribeFrame
+  | WriteFrame
+  | CallFrame
+  | SignalFrame
+  | TokenFrame
+  | PingFrame
+  | SeenFrame
+
+/** Frames from the server. */
+export type ServerFrame =
+  | WelcomeFrame
+  | SnapshotFrame
+  | ResumedFrame
+  | GapFrame
+  | EpochFrame
+  | ResultFrame
+  | FreshnessFrame
+  | ErrorFrame
+  | GoodbyeFrame
+  | PongFrame
+
+/** What a write asks for. */
+export type WriteRequest = Omit<WriteFrame, 'type' | 'id'>
