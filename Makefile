@@ -1,0 +1,26 @@
+# Laaster. `make` shows the menu.
+
+GO ?= go
+
+.PHONY: help run build test bench lint fuzz
+
+help: ## this menu
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
+
+run: build ## the show: examples/vote on http://127.0.0.1:8080, with a song contest being voted live
+	@./examples/vote/run.sh
+
+build: ## bin/laaster
+	@$(GO) build -trimpath -o bin/laaster ./cmd/laaster
+
+test: ## everything: vet, staticcheck, all tests with the race detector, browsers, PostgreSQL
+	@./test/run.sh
+
+lint: ## gofmt, go vet, staticcheck, house rules
+	@./test/lint.sh
+
+bench: build ## the whole path under an open-loop load, beside a bare append loop
+	@$(GO) run ./test/bench
+
+fuzz: ## every fuzz target for 20 seconds
+	@./test/fuzz.sh
