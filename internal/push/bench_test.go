@@ -3,7 +3,6 @@ package push
 import (
 	"context"
 	"fmt"
-	"io"
 	"net"
 	"runtime"
 	"syscall"
@@ -137,8 +136,6 @@ func dialMany(b testing.TB, hub *Hub, n int) *run.Group {
 	}
 	return g
 }
-
-var _ io.Reader = (*net.TCPConn)(nil)
 
 // BenchmarkOwnRow is 1,000 connections that each follow a row of their own, and epochs that change 200 of these.
 func BenchmarkOwnRow(b *testing.B) {

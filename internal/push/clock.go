@@ -1,10 +1,8 @@
 package push
 
 import (
-	"cmp"
 	"context"
 	"fmt"
-	"slices"
 	"time"
 
 	"laaster/internal/wire"
@@ -158,99 +156,4 @@ func (h *Hub) freshness() wire.FreshnessFrame {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.mu.fresh
-}
-
-// Drain says goodbye to every client and refuses new ones. It does not wait: Close does. Clients are told to come back spread
-// over a time that grows with their number.
-func (h *Hub) Drain() {
-	h.mu.Lock()
-	if h.mu.draining {
-		h.mu.Unlock()
-		return
-	}
-	h.mu.draining = true
-	if len(h.mu.conns) == 0 {
-		close(h.mu.gone)
-	}
-	h.mu.Unlock()
-	h.leave()
-	all := h.connections()
-	slices.SortFunc(all, func(a, b *conn) int { return cmp.Compare(a.number, b.number) })
-	for i, c := range all {
-		c.goodbye(wire.Draining, "the server is shutting down", drainRetry(i, len(all)), closeGoingAway)
-	}
-}
-
-// drainRetry spreads n clients over at least two seconds, 2,000 a second, after the first half second.
-func drainRetry(i, n int) time.Duration {
-	spread := max(2*time.Second, time.Duration(n)*500*time.Microsecond)
-	return 500*time.Millisecond + spread*time.Duration(i)/time.Duration(n)
-}
-
-// Close drains, waits until the clients have taken their goodbye or Options.CloseTimeout is over, cuts the others and ends every
-// goroutine. It returns the first failure of one, or nil, also when called again.
-func (h *Hub) Close() error {
-	h.Drain()
-	h.opening.Wait()
-	h.mu.Lock()
-	gone := h.mu.gone
-	h.mu.Unlock()
-	select {
-	case <-gone:
-	case <-h.group.Context().Done():
-	case <-h.clock.After(h.opt.CloseTimeout):
-	}
-	for _, c := range h.connections() {
-		c.close()
-	}
-	h.group.Stop()
-	return h.group.Wait()
-}
-
-// Stats is what the hub holds now and has done since the start.
-type Stats struct {
-	Connections, Subscriptions, Feeds, Shapes int // now
-	FrameLogBytes                             int // memory of the frames kept for connections that are behind
-	Frames, Bytes                             int64
-	Conflated                                 int64 // runs merged for one connection
-	Gaps                                      int64 // subscriptions that were told that history is gone
-	SlowClosed                                int64 // connections closed because they did not read
-}
-
-// Connections returns how many clients are connected live.
-func (h *Hub) Connections() int {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return len(h.mu.conns)
-}
-
-// Stats counts.
-func (h *Hub) Stats() Stats {
-	t := &h.total
-	st := Stats{Frames: t.frames.Load(), Bytes: t.bytes.Load(), Conflated: t.conflated.Load(), Gaps: t.gaps.Load(), SlowClosed: t.slow.Load()}
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	st.Connections, st.Shapes, st.FrameLogBytes = len(h.mu.conns), len(h.mu.shapes), h.mu.frames
-	for i := range h.mu.feeds {
-		st.Feeds += len(h.mu.feeds[i].all)
-		for _, f := range h.mu.feeds[i].all {
-			st.Subscriptions += f.users
-		}
-	}
-	return st
-}
-
-// report adds what happened since the last report to the metrics.
-func (h *Hub) report(last *[5]int64) {
-	st := h.Stats()
-	m := h.metrics
-	for i, x := range []struct {
-		total int64
-		to    interface{ Add(float64) }
-	}{{st.Frames, m.Frames}, {st.Bytes, m.FrameBytes}, {st.Conflated, m.Conflated}, {st.Gaps, m.Gaps}, {st.SlowClosed, m.SlowClients}} {
-		if x.total > last[i] {
-			x.to.Add(float64(x.total - last[i]))
-			last[i] = x.total
-		}
-	}
 }

@@ -216,7 +216,11 @@ func (c *conn) produce(light bool) (bufs [][]byte, heavy bool) {
 		bufs = append(bufs, c.rearrange(ops)...)
 	}
 	frames, heavy := c.follow(light)
-	bufs = append(bufs, frames...)
+	if len(bufs) == 0 {
+		bufs = frames
+	} else {
+		bufs = append(bufs, frames...)
+	}
 	switch {
 	case len(c.out.pages) > 0 && light:
 		heavy = true

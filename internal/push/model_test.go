@@ -31,7 +31,7 @@ import (
 // told, with the rows of the model at that position. It accepts no change that changes nothing, no end of a row that it does not
 // have, and no position below the last. A failure names its seed: LAASTER_SEED=n go test -run TestModel.
 func TestModel(t *testing.T) {
-	first, n := uint64(1), uint64(12)
+	first, n := uint64(1), uint64(8)
 	if testing.Short() {
 		n = 3
 	}

@@ -17,7 +17,7 @@ import (
 // come, go, change what they follow and stop reading in the middle of a run. After each step everything is quiet, so a seed
 // says exactly what happens, and rare meetings are frequent. LAASTER_SEED and LAASTER_SEEDS as for TestModel.
 func TestSteps(t *testing.T) {
-	first, n := uint64(1), uint64(60)
+	first, n := uint64(1), uint64(40)
 	if testing.Short() {
 		n = 10
 	}

@@ -20,14 +20,14 @@ import (
 // lost, reads go on, and after a restart with room everything acknowledged is there once.
 func TestDiskFull(t *testing.T) {
 	if os.Getuid() != 0 {
-		t.Skip("mounting a small file system needs root")
+		testkit.Missing(t, "mounting a small file system needs root")
 	}
 	data := filepath.Join(t.TempDir(), "small")
 	if err := os.Mkdir(data, 0o700); err != nil {
 		t.Fatal(err)
 	}
 	if out, err := exec.Command("mount", "-t", "tmpfs", "-o", "size=12m", "tmpfs", data).CombinedOutput(); err != nil {
-		t.Skipf("a small file system cannot be mounted here: %s", out)
+		testkit.Missing(t, fmt.Sprintf("a small file system cannot be mounted here: %s", out))
 	}
 	t.Cleanup(func() {
 		if out, err := exec.Command("umount", "-l", data).CombinedOutput(); err != nil {

@@ -17,6 +17,7 @@ import (
 	"laaster/internal/backbone/backbonetest"
 	"laaster/internal/change"
 	"laaster/internal/kit/run"
+	"laaster/internal/kit/testkit"
 )
 
 // The environment of the children that the tests here start.
@@ -125,7 +126,7 @@ func TestWriteError(t *testing.T) {
 	t.Run("sync", func(t *testing.T) {
 		strace, err := exec.LookPath("strace")
 		if err != nil {
-			t.Skip("strace is not installed: no failing sync is tried")
+			testkit.Missing(t, "strace is not installed: no failing sync is tried")
 		}
 		// The syncs before the fortieth are those of making the stream and of 30 batches or so.
 		cmd := exec.Command(strace, "-f", "-qq", "-o", "/dev/null", "-e", "trace=fsync", "-e", "inject=fsync:error=EIO:when=40+", os.Args[0])
