@@ -30,11 +30,7 @@ func (h *Hub) serveEvents(w http.ResponseWriter, r *http.Request, who auth.Princ
 		return
 	}
 	defer c.close()
-	head := w.Header()
-	head.Set("Content-Type", "text/event-stream")
-	head.Set("Cache-Control", "no-store")
-	head.Set("X-Accel-Buffering", "no")
-	w.WriteHeader(http.StatusOK)
+	beginEvents(w)
 	_ = sink.out.SetWriteDeadline(time.Time{}) // the hub watches for clients that do not read
 
 	o := op{feed: feed, from: lastEvent(r)}
@@ -62,6 +58,14 @@ func (h *Hub) serveEvents(w http.ResponseWriter, r *http.Request, who auth.Princ
 			}
 		}
 	}
+}
+
+func beginEvents(w http.ResponseWriter) {
+	head := w.Header()
+	head.Set("Content-Type", "text/event-stream")
+	head.Set("Cache-Control", "no-store")
+	head.Set("X-Accel-Buffering", "no")
+	w.WriteHeader(http.StatusOK)
 }
 
 // lastEvent is where a browser that reconnects wants to go on.

@@ -15,8 +15,9 @@ import (
 
 // Limits of one app. Beyond each is an error at the declaration that goes too far.
 const (
-	MaxColumns   = 200    // of one table or view
-	MaxRelations = 1000   // tables and views together
+	MaxColumns   = 200  // of one table or view
+	MaxRelations = 1000 // tables and views together
+	maxCatalog   = change.MaxBody - 1<<10
 	maxNodes     = 50_000 // expressions of one statement, counted by their operators, calls, columns and constants
 )
 
@@ -43,7 +44,13 @@ func Compile(file string, src []byte, prev *Catalog) (*flow.Program, []Diagnosti
 	if c.bad > 0 {
 		return nil, c.diags
 	}
-	return c.program(), c.diags
+	p := c.program()
+	if len(p.Catalog) > maxCatalog {
+		c.report(syntax.Span{}, Error, fmt.Sprintf("the definition takes %d bytes in the log, and one entry holds %d", len(p.Catalog), maxCatalog),
+			"shorten app.sql: its text is part of the definition")
+		return nil, c.diags
+	}
+	return p, c.diags
 }
 
 // compiler carries one compilation.
