@@ -40,6 +40,9 @@ type Limits struct {
 	DedupeWindow  Duration `yaml:"dedupe_window"`  // how long ids and idempotency keys are remembered. Default 10m, 1s to 24h
 	DedupeMemory  Bytes    `yaml:"dedupe_memory"`  // memory for them; full: busy. Default 256MiB, 1MiB to 16GiB
 	MemoryLog     Bytes    `yaml:"memory_log"`     // the whole log with backbone: memory; full: no more writes. Default 1GiB, 1MiB to 64GiB
+	ViewState     Bytes    `yaml:"view_state"`     // what one view's operators keep; more: it stops. Default 1GiB, 1MiB to 64GiB
+	State         Bytes    `yaml:"state"`          // what all keep together; more: the largest stops. Default 4GiB, 1MiB to 256GiB
+	JoinRows      int      `yaml:"join_rows"`      // rows of one side of a join under one key; more: the view stops. Default 10000000, 1 to 1000000000
 	Ring          Bytes    `yaml:"ring"`           // recent epochs for resuming clients; older: a snapshot. Default 16MiB, 64KiB to 1GiB
 	Connections   int      `yaml:"connections"`    // live connections; more: busy. Default 10000, 1 to 1000000
 	Subscriptions int      `yaml:"subscriptions"`  // of one connection; more: too_many. Default 1000, 1 to 10000
@@ -63,7 +66,7 @@ func DefaultSettings() Settings {
 		Listen: "127.0.0.1:8080", Admin: "127.0.0.1:8081", Data: ".laaster", Backbone: "embedded", Stream: "LAASTER", Drain: Duration(8 * time.Second),
 		Limits: Limits{
 			Row: 256 << 10, Body: 8 << 20, Pending: 32 << 20, PendingWait: Duration(2 * time.Second),
-			DedupeWindow: Duration(10 * time.Minute), DedupeMemory: 256 << 20, MemoryLog: 1 << 30, Ring: 16 << 20,
+			DedupeWindow: Duration(10 * time.Minute), DedupeMemory: 256 << 20, MemoryLog: 1 << 30, ViewState: 1 << 30, State: 4 << 30, JoinRows: 10_000_000, Ring: 16 << 20,
 			Connections: 10000, Subscriptions: 1000, Frame: 1 << 20, Requests: 64 << 20, Sockets: 8000,
 			RequestHeader: Duration(5 * time.Second), RequestBody: Duration(30 * time.Second), Stall: Duration(30 * time.Second),
 		},
@@ -193,6 +196,9 @@ func (s *Settings) bounds() []bound {
 		duration("limits.dedupe_window", l.DedupeWindow, time.Second, 24*time.Hour),
 		size("limits.dedupe_memory", l.DedupeMemory, 1<<20, 16<<30),
 		size("limits.memory_log", l.MemoryLog, 1<<20, 64<<30),
+		size("limits.view_state", l.ViewState, 1<<20, 64<<30),
+		size("limits.state", l.State, 1<<20, 256<<30),
+		count("limits.join_rows", l.JoinRows, 1, 1_000_000_000),
 		size("limits.ring", l.Ring, 64<<10, 1<<30),
 		count("limits.connections", l.Connections, 1, 1000000),
 		count("limits.subscriptions", l.Subscriptions, 1, 10000),

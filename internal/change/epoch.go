@@ -7,7 +7,15 @@ type Epoch struct {
 	Stamp    int64     // the batch's stamp, microseconds since 1970 UTC
 	Deltas   []Delta   // the relations that changed, ascending; consolidated: a key appears once in its delta
 	Outcomes []Outcome // one per entry of the batch, in order
+	Stopped  []Stopped // views that this batch stopped, ascending by relation; mostly none
 	Bytes    int       // memory held, for bounds
+}
+
+// Stopped is a view that passed a limit, or reads one that did: its rows stay as they are after this epoch's deltas.
+type Stopped struct {
+	Relation int    // index into flow.Program.Relations
+	Reason   string // for people: the limit and what passed it
+	Stack    string // where a fault was, for the server's log; not for clients
 }
 
 // Delta is what changed in one relation (a readable table or a view) in one epoch, ordered by key.

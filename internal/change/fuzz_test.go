@@ -89,7 +89,8 @@ func FuzzRecords(f *testing.F) {
 
 // FuzzRow: a row that is Valid can be read in every column, and rows of equal values are equal bytes.
 func FuzzRow(f *testing.F) {
-	l := change.NewLayout([]app.Type{app.UUID, app.Text, app.Int8, app.Bool, app.Timestamptz, app.JSONB, app.Int4, app.Float8, app.Numeric})
+	l := change.NewLayout([]app.Type{app.UUID, app.Text, app.Int8, app.Bool, app.Timestamptz, app.JSONB, app.Int4, app.Float8, app.Numeric,
+		app.Date, app.Timestamp, app.Array(app.Text), app.Array(app.Date), app.Interval})
 	vals := make([]change.Value, l.Columns())
 	for i := range vals {
 		vals[i] = change.Null()

@@ -20,6 +20,7 @@ import (
 //	numeric        class byte, exponent, digits; see appendNumericKey
 //	interval       its length in microseconds, 16 bytes
 //	jsonb          see appendJSONKey
+//	array          the keys of its elements, NULL above values, then 0: below a longer one that begins with it
 func AppendKey(dst []byte, t app.Type, v Value, desc, nullsFirst bool) []byte {
 	if v.Null {
 		if nullsFirst {
@@ -32,9 +33,9 @@ func AppendKey(dst []byte, t app.Type, v Value, desc, nullsFirst bool) []byte {
 	switch t {
 	case app.Bool:
 		dst = append(dst, byte(v.N))
-	case app.Int4:
+	case app.Int4, app.Date:
 		dst = binary.BigEndian.AppendUint32(dst, uint32(v.N)^1<<31)
-	case app.Int8, app.Timestamptz:
+	case app.Int8, app.Timestamptz, app.Timestamp:
 		dst = binary.BigEndian.AppendUint64(dst, uint64(v.N)^1<<63)
 	case app.Float8:
 		dst = appendFloatKey(dst, v)
@@ -47,7 +48,11 @@ func AppendKey(dst []byte, t app.Type, v Value, desc, nullsFirst bool) []byte {
 	case app.JSONB:
 		dst = appendJSONKey(dst, v.B, true)
 	default:
-		dst = append(append(dst, v.B...), 0)
+		if t.IsArray() {
+			dst = appendArrayKey(dst, t.Elem(), v.B)
+		} else {
+			dst = append(append(dst, v.B...), 0)
+		}
 	}
 	if desc {
 		for i := from; i < len(dst); i++ {
@@ -55,6 +60,14 @@ func AppendKey(dst []byte, t app.Type, v Value, desc, nullsFirst bool) []byte {
 		}
 	}
 	return dst
+}
+
+func appendArrayKey(dst []byte, elem app.Type, b []byte) []byte {
+	it := IterateArray(b, elem)
+	for v, ok := it.Next(); ok; v, ok = it.Next() {
+		dst = AppendKey(dst, elem, v, false, false)
+	}
+	return append(dst, 0)
 }
 
 // appendFloatKey relies on there being one zero and one NaN, whose bits are above those of infinity.

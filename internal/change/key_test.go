@@ -27,9 +27,9 @@ func anyValue(t *rapid.T, typ app.Type) change.Value {
 	switch typ {
 	case app.Bool:
 		return change.Bool(rapid.Bool().Draw(t, "bool"))
-	case app.Int4:
+	case app.Int4, app.Date:
 		return change.Int(int64(rapid.Int32().Draw(t, "int4")))
-	case app.Int8, app.Timestamptz:
+	case app.Int8, app.Timestamptz, app.Timestamp:
 		return change.Int(rapid.Int64().Draw(t, "int8"))
 	case app.Float8:
 		return change.Float(rapid.OneOf(rapid.Float64(), rapid.SampledFrom([]float64{0, math.Copysign(0, -1), 1, -1, math.NaN(), math.Inf(1), math.Inf(-1), math.SmallestNonzeroFloat64})).Draw(t, "float8"))
@@ -44,7 +44,22 @@ func anyValue(t *rapid.T, typ app.Type) change.Value {
 		return value(t, typ, fmt.Sprintf("%d mons %d days %d us", rapid.IntRange(-30, 30).Draw(t, "mons"), rapid.IntRange(-70, 70).Draw(t, "days"),
 			rapid.OneOf(rapid.Int64Range(-2, 2), rapid.Int64Range(-1<<60, 1<<60)).Draw(t, "us")))
 	}
+	if typ.IsArray() {
+		return anyArray(t, typ.Elem())
+	}
 	return value(t, app.JSONB, anyJSON(t, 3))
+}
+
+// anyArray draws an array in which every fifth element is NULL or so.
+func anyArray(t *rapid.T, elem app.Type) change.Value {
+	vals := make([]change.Value, rapid.IntRange(0, 4).Draw(t, "length"))
+	for i := range vals {
+		vals[i] = change.Null()
+		if rapid.IntRange(0, 4).Draw(t, "null") > 0 {
+			vals[i] = anyValue(t, elem)
+		}
+	}
+	return change.Bytes(change.AppendArray(nil, elem, vals))
 }
 
 func anyJSON(t *rapid.T, depth int) string {
@@ -74,7 +89,8 @@ func anyJSON(t *rapid.T, depth int) string {
 func sign(n int) int { return min(max(n, -1), 1) }
 
 func everyType() []app.Type {
-	return []app.Type{app.Bool, app.Int4, app.Int8, app.Float8, app.Numeric, app.Text, app.UUID, app.Timestamptz, app.JSONB, app.Interval}
+	return []app.Type{app.Bool, app.Int4, app.Int8, app.Float8, app.Numeric, app.Text, app.UUID, app.Timestamptz, app.JSONB, app.Interval,
+		app.Timestamp, app.Date, app.Array(app.Int4), app.Array(app.Text), app.Array(app.Numeric), app.Array(app.Bool), app.Array(app.JSONB)}
 }
 
 // Keys order as the values do, in either direction, with NULL where it was asked for; and equal values have equal keys.

@@ -10,9 +10,10 @@ import (
 // Row is an encoded row. Its meaning comes from a [Layout]; rows are immutable once built.
 //
 //	null bitmap    ceil(columns/8) bytes, bit i set when column i is NULL
-//	fixed area     per column in order: boolean 1 byte; integer 4; bigint, double, timestamptz 8; uuid 16;
-//	               text, numeric, jsonb 4: where the value ends in the heap (it starts where the previous one ended)
-//	heap           the bytes of text, numeric and jsonb columns in order
+//	fixed area     per column in order: boolean 1 byte; integer, date 4; bigint, double, timestamptz, timestamp 8; uuid,
+//	               interval 16; text, numeric, jsonb, arrays 4: where the value ends in the heap (it starts where the
+//	               previous one ended)
+//	heap           the bytes of text, numeric, jsonb and array columns in order
 //
 // Integers are little-endian. The fixed area of a NULL is zero (for heap types: the unchanged end), so equal rows are
 // equal bytes.
@@ -59,9 +60,9 @@ func fixedWidth(t app.Type) int {
 	switch t {
 	case app.Bool:
 		return 1
-	case app.Int4:
+	case app.Int4, app.Date:
 		return 4
-	case app.Int8, app.Float8, app.Timestamptz:
+	case app.Int8, app.Float8, app.Timestamptz, app.Timestamp:
 		return 8
 	case app.UUID, app.Interval:
 		return 16
@@ -75,8 +76,8 @@ func (l *Layout) Columns() int { return len(l.types) }
 // Type returns the type of column i.
 func (l *Layout) Type(i int) app.Type { return l.types[i] }
 
-// Place returns where column i lies, for readers compiled for one column: its fixed area; and for text, numeric and
-// jsonb the fixed area of the heap column before it (-1 for the first) and the start of the heap. See Row.
+// Place returns where column i lies, for readers compiled for one column: its fixed area; and for text, numeric, jsonb
+// and arrays the fixed area of the heap column before it (-1 for the first) and the start of the heap. See Row.
 func (l *Layout) Place(i int) (at, prev, heap int) { return l.off[i], l.prev[i], l.heap }
 
 // Get returns column i of r. The result aliases r.
@@ -88,9 +89,9 @@ func (l *Layout) Get(r Row, i int) Value {
 	switch l.types[i] {
 	case app.Bool:
 		return Value{N: int64(r[at])}
-	case app.Int4:
+	case app.Int4, app.Date:
 		return Value{N: int64(int32(binary.LittleEndian.Uint32(r[at:])))}
-	case app.Int8, app.Float8, app.Timestamptz:
+	case app.Int8, app.Float8, app.Timestamptz, app.Timestamp:
 		return Value{N: int64(binary.LittleEndian.Uint64(r[at:]))}
 	case app.UUID, app.Interval:
 		return Value{B: r[at : at+16 : at+16]}
@@ -123,9 +124,9 @@ func (l *Layout) Append(dst []byte, vals []Value) []byte {
 		switch l.types[i] {
 		case app.Bool:
 			dst[at] = byte(v.N)
-		case app.Int4:
+		case app.Int4, app.Date:
 			binary.LittleEndian.PutUint32(dst[at:], uint32(v.N))
-		case app.Int8, app.Float8, app.Timestamptz:
+		case app.Int8, app.Float8, app.Timestamptz, app.Timestamp:
 			binary.LittleEndian.PutUint64(dst[at:], uint64(v.N))
 		case app.UUID, app.Interval:
 			copy(dst[at:at+16], v.B)
@@ -182,6 +183,11 @@ func (l *Layout) Valid(r Row) error {
 		e := int(binary.LittleEndian.Uint32(r[l.off[i]:]))
 		if e < end || e > len(r)-l.heap {
 			return errors.New("row with a value outside its heap")
+		}
+		if t.IsArray() {
+			if err := ValidArray(r[l.heap+end:l.heap+e], t.Elem()); err != nil {
+				return err
+			}
 		}
 		end = e
 	}

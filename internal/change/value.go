@@ -17,6 +17,9 @@ import (
 //	numeric      B is the encoding of numeric.go, see [Numeric]
 //	jsonb        B is the text as PostgreSQL prints it (keys sorted by length then bytes, duplicates gone, ": " and ", ")
 //	interval     B is 16 bytes little-endian: months int32, days int32, microseconds int64
+//	timestamp    N is microseconds since 1970-01-01 00:00; ±infinity as in timestamptz
+//	date         N is days since 1970-01-01; ±infinity are math.MaxInt32 and math.MinInt32
+//	array        B is the encoding of array.go: one dimension, indexed from 1
 //
 // B may alias a row or a scratch buffer: it is valid until that is reused, so copy what you keep.
 type Value struct {
@@ -28,7 +31,7 @@ type Value struct {
 // Null returns the NULL of every type.
 func Null() Value { return Value{Null: true} }
 
-// Int returns an integer, bigint or timestamptz value.
+// Int returns an integer, bigint, timestamptz, timestamp or date value.
 func Int(n int64) Value { return Value{N: n} }
 
 // Bool returns a boolean value.
