@@ -22,9 +22,8 @@ func addIntArithmetic(c *catalog) {
 		c.add("-"+two, buildInt(t, subInt64))
 		c.add("*"+two, buildInt(t, mulInt64))
 		c.add("/"+two, func(_ *Ctx, a, b change.Value) (change.Value, error) { return divInt(t, a.N, b.N) })
-		mod := func(_ *Ctx, a, b change.Value) (change.Value, error) { return modInt(a.N, b.N) }
-		c.add("%"+two, mod)
-		c.add("mod"+two, mod)
+		c.add("%"+two, buildFunc(buildMod))
+		c.add("mod"+two, buildFunc(buildMod))
 		c.add("&"+two, func(_ *Ctx, a, b change.Value) (change.Value, error) { return change.Int(a.N & b.N), nil })
 		c.add("|"+two, func(_ *Ctx, a, b change.Value) (change.Value, error) { return change.Int(a.N | b.N), nil })
 		c.add("#"+two, func(_ *Ctx, a, b change.Value) (change.Value, error) { return change.Int(a.N ^ b.N), nil })
@@ -111,6 +110,21 @@ func modInt(a, b int64) (change.Value, error) {
 	return change.Int(a % b), nil
 }
 
+// buildMod compiles the remainder, with a form of its own for a constant divisor.
+func buildMod(n *Node, _ *change.Layout, args []Func) (Func, error) {
+	if k := n.Args[1]; k.Kind == KConst && !k.Value.Null && k.Value.N > 0 {
+		x, by := args[0], k.Value.N
+		return func(c *Ctx) (change.Value, error) {
+			a, err := x(c)
+			if err != nil || a.Null {
+				return a, err
+			}
+			return change.Int(a.N % by), nil
+		}, nil
+	}
+	return strict2(func(_ *Ctx, a, b change.Value) (change.Value, error) { return modInt(a.N, b.N) }, args[0], args[1]), nil
+}
+
 // buildInt compiles an operation on two integers of type t, with a form of its own for a constant on the right.
 func buildInt(t app.Type, op func(a, b int64) (int64, bool)) buildFunc {
 	out := rangeError(t)
@@ -191,9 +205,9 @@ func divFloat(a, b float64) (float64, error) {
 
 func addNumericArithmetic(c *catalog) {
 	const two, one = "(numeric, numeric) numeric", "(numeric) numeric"
-	c.add("+"+two, numOp(addNum))
-	c.add("-"+two, numOp(subNum))
-	c.add("*"+two, numOp(mulNum))
+	c.add("+"+two, addNumeric(1))
+	c.add("-"+two, addNumeric(-1))
+	c.add("*"+two, buildFunc(buildNumMul))
 	c.add("/"+two, numOpErr(divNum))
 	c.add("%"+two, numOpErr(modNum))
 	c.add("mod"+two, numOpErr(modNum))
@@ -207,13 +221,6 @@ func addNumericArithmetic(c *catalog) {
 		}
 		return n
 	}))
-}
-
-func numOp(op func(a, b num) num) func(c *Ctx, a, b change.Value) (change.Value, error) {
-	return func(c *Ctx, a, b change.Value) (change.Value, error) {
-		r := op(toNum(a.B), toNum(b.B))
-		return c.value(&r)
-	}
 }
 
 func numOpErr(op func(a, b num) (num, error)) func(c *Ctx, a, b change.Value) (change.Value, error) {

@@ -2,6 +2,7 @@ package expr
 
 import (
 	"bytes"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -72,6 +73,9 @@ func callAsCast(name string, args []*Node, pos int) (*Node, error) {
 func noFunction(name string, args []*Node, ambiguous bool, pos int) *TypeError {
 	sig := signature(name, false, typesOf(args))
 	overloads := builtins().functions[name]
+	if len(overloads) == 0 && SetFunction(name) {
+		return typeErrorf(pos, "write it in FROM: FROM t, "+name+"(…) AS x", "set-returning function %s stands in FROM only", name)
+	}
 	switch {
 	case ambiguous:
 		return typeErrorf(pos, "could not choose the best candidate: add explicit type casts", "function %s is not unique", sig)
@@ -82,7 +86,11 @@ func noFunction(name string, args []*Node, ambiguous bool, pos int) *TypeError {
 		}
 		return typeErrorf(pos, "there is "+strings.Join(known, ", ")+": cast the arguments to fit", "function %s does not exist", sig)
 	}
-	if near := Closest(name, FunctionNames()); near != "" {
+	names := FunctionNames()
+	if isSet(name) {
+		names = slices.DeleteFunc(sortedKeys(builtins().functions), func(n string) bool { return !isSet(n) })
+	}
+	if near := Closest(name, names); near != "" {
 		return typeErrorf(pos, "did you mean "+near+"?", "function %s does not exist", sig)
 	}
 	return typeErrorf(pos, "", "function %s does not exist", sig)
@@ -141,7 +149,7 @@ func bind(f *Function, args []*Node, pos int) (*Node, error) {
 
 // coerce converts implicitly; the caller knows that the cast is allowed. An unknown literal is read as the type.
 func coerce(n *Node, to app.Type) (*Node, error) {
-	if to == anyType {
+	if to == anyType || to == anyNonArray {
 		if n.Type != app.Unknown {
 			return n, nil
 		}

@@ -148,22 +148,32 @@ func Case(operand *Node, whens []When, other *Node, pos int) (*Node, error) {
 // CommonType returns the type that PostgreSQL gives to alternatives: the results of a CASE, the arguments of COALESCE, the
 // rows of VALUES, the branches of UNION. context names the construct for the error.
 func CommonType(nodes []*Node, context string) (app.Type, error) {
-	t := app.Unknown
-	for _, n := range nodes {
+	t, bad := commonType(typesOf(nodes))
+	if bad >= 0 {
+		return t, typeErrorf(nodes[bad].Pos, "cast one of them", "%s types %s and %s cannot be matched", context, t, nodes[bad].Type)
+	}
+	return t, nil
+}
+
+// commonType returns the common type, or the index of a type that does not go with those before it, which have t in common;
+// -1 when all fit.
+func commonType(types []app.Type) (t app.Type, bad int) {
+	t = app.Unknown
+	for i, have := range types {
 		switch {
-		case n.Type == app.Unknown || n.Type == t:
+		case have == app.Unknown || have == t:
 		case t == app.Unknown:
-			t = n.Type
-		case category(n.Type) != category(t):
-			return t, typeErrorf(n.Pos, "cast one of them", "%s types %s and %s cannot be matched", context, t, n.Type)
-		case !preferred(t) && castAllowed(t, n.Type) == castImplicit && castAllowed(n.Type, t) != castImplicit:
-			t = n.Type
+			t = have
+		case category(have) != category(t):
+			return t, i
+		case !preferred(t) && castAllowed(t, have) == castImplicit && castAllowed(have, t) != castImplicit:
+			t = have
 		}
 	}
 	if t == app.Unknown {
 		t = app.Text
 	}
-	return t, nil
+	return t, -1
 }
 
 func coerceAll(nodes []*Node, t app.Type, context string) ([]*Node, error) {
@@ -204,7 +214,7 @@ func NullIf(a, b *Node, pos int) (*Node, error) {
 		return nil, err
 	}
 	result := args[0]
-	if a.Type == app.Int4 && b.Type == app.Int8 { // PostgreSQL compares these two without a cast
+	if a.Type == app.Int4 && b.Type == app.Int8 || category(a.Type) == 'D' && category(b.Type) == 'D' { // PostgreSQL compares these without a cast
 		result = a
 	}
 	return &Node{Kind: KCase, Type: result.Type, Args: []*Node{eq, Const(result.Type, change.Null(), pos), result}, Pos: pos}, nil
@@ -241,7 +251,7 @@ func In(x *Node, list []*Node, not bool, pos int) (*Node, error) {
 	}
 	var terms []*Node
 	t, err := CommonType(alike, "IN")
-	if err == nil && len(alike) > 2 && castAllowed(x.Type, t) == castImplicit {
+	if err == nil && len(alike) > 2 && !t.IsArray() && castAllowed(x.Type, t) == castImplicit {
 		coerced, err := coerceAll(alike, t, "IN")
 		if err != nil {
 			return nil, err

@@ -164,3 +164,36 @@ func TestScratchKeepsValues(t *testing.T) {
 		}
 	}
 }
+
+// Small inputs do not make huge values.
+func TestValuesAreBounded(t *testing.T) {
+	str := func(s string) *expr.Node { return expr.Const(app.Text, change.Bytes([]byte(s)), -1) }
+	zeros := "{" + strings.TrimSuffix(strings.Repeat("0e-16383,", 10_000), ",") + "}"
+	if _, _, err := expr.ParseText(app.Array(app.Numeric), []byte(zeros), nil); err == nil {
+		t.Error("an array that would print as 160 MB was read")
+	}
+	big := strings.Repeat("x", 1<<18)
+	for what, call := range map[string][]*expr.Node{
+		"regexp_replace":       {str(big), str(".*"), str(strings.Repeat(`\&`, 1<<12))},
+		"replace":              {str(big), str("x"), str("0123456789")},
+		"array_to_string":      {expr.Const(app.Array(app.Text), change.Bytes(change.AppendArray(nil, app.Text, make([]change.Value, 1000))), -1), str(big)},
+		"_set_generate_series": {expr.Const(app.Int4, change.Int(1), -1), expr.Const(app.Int4, change.Int(1<<30), -1)},
+		"format":               {str(strings.Repeat("%1$s", 1000)), str(big)},
+		"translate":            {str(big), str("x"), str("€")},
+	} {
+		n, err := expr.Call(what, call, -1)
+		if err != nil {
+			t.Fatal(what, err)
+		}
+		f, err := expr.Compile(n, nil)
+		if err != nil {
+			t.Fatal(what, err)
+		}
+		c := &expr.Ctx{}
+		if v, err := f(c); err == nil && len(v.B) > expr.MaxValue {
+			t.Errorf("%s made %d bytes", what, len(v.B))
+		} else if err == nil && what != "translate" {
+			t.Errorf("%s made %d bytes of what is beyond the limit", what, len(v.B))
+		}
+	}
+}

@@ -26,6 +26,8 @@ func caster(from, to app.Type) func(c *Ctx, v change.Value) (change.Value, error
 	switch {
 	case from == to:
 		return func(_ *Ctx, v change.Value) (change.Value, error) { return v, nil }
+	case from.IsArray() && to.IsArray():
+		return castArray(from.Elem(), to.Elem())
 	case to == app.Text:
 		return func(c *Ctx, v change.Value) (change.Value, error) { return c.text(from, v), nil }
 	case from == app.Text:
@@ -44,6 +46,8 @@ func caster(from, to app.Type) func(c *Ctx, v change.Value) (change.Value, error
 		return castFloat(to)
 	case app.Numeric:
 		return castNum(to)
+	case app.Date, app.Timestamp, app.Timestamptz:
+		return castTime(from, to)
 	}
 	return castJSON(to)
 }

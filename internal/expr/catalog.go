@@ -26,7 +26,8 @@ type Function struct {
 	Result     app.Type
 	Volatility Volatility
 
-	variadic bool // the last parameter takes any number of arguments, at least one
+	declared []app.Type // the parameters before anyarray and its relatives were replaced; nil when there are none
+	variadic bool       // the last parameter takes any number of arguments, at least one
 	operator bool
 	prefix   bool // an operator with one operand
 	kind     Kind // when not 0: the call becomes a node of this kind without arguments (now(), auth_subject(), …)
@@ -69,8 +70,15 @@ func signature(name string, operator bool, args []app.Type) string {
 }
 
 func typeWord(t app.Type) string {
-	if t == anyType {
+	switch t.Elem() {
+	case anyType:
 		return "any"
+	case anyNonArray:
+		return "anynonarray"
+	case anyElement:
+		return "any" + map[bool]string{true: "array", false: "element"}[t.IsArray()]
+	case anyCommon:
+		return "anycompatible" + map[bool]string{true: "array"}[t.IsArray()]
 	}
 	return t.String()
 }
@@ -91,16 +99,21 @@ var builtins = sync.OnceValue(func() *catalog {
 	addMatching(c)
 	addTime(c)
 	addJSON(c)
+	addArrays(c)
+	addSets(c)
 	addSession(c)
 	return c
 })
 
-// Functions returns every function and operator overload, ordered by name: for documentation, and for hints.
+// Functions returns every function and operator overload but set-returning functions, ordered by name: for documentation, and
+// for hints.
 func Functions() []*Function {
 	var all []*Function
 	for _, group := range []map[string][]*Function{builtins().functions, builtins().operators} {
 		for _, name := range sortedKeys(group) {
-			all = append(all, group[name]...)
+			if !isSet(name) {
+				all = append(all, group[name]...)
+			}
 		}
 	}
 	return all
@@ -109,8 +122,8 @@ func Functions() []*Function {
 // IsOperator reports whether f is written between its operands rather than called.
 func (f *Function) IsOperator() bool { return f.operator }
 
-// FunctionNames returns the names of all functions, sorted.
-func FunctionNames() []string { return sortedKeys(builtins().functions) }
+// FunctionNames returns the names of all functions but set-returning ones, sorted.
+func FunctionNames() []string { return slices.DeleteFunc(sortedKeys(builtins().functions), isSet) }
 
 // KnownFunction reports whether there is a function of this name, with whatever arguments.
 func KnownFunction(name string) bool { return len(builtins().functions[name]) > 0 }
@@ -168,8 +181,8 @@ func (c *catalog) add(sig string, impl any) *Function {
 type allArgs func(c *Ctx, args []change.Value) (change.Value, error)
 
 func mustType(name string) app.Type {
-	if name == "any" {
-		return anyType
+	if t := pseudo(name); t != app.Unknown {
+		return t
 	}
 	t := TypeNamed(name)
 	if t == app.Unknown {

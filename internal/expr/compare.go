@@ -25,6 +25,9 @@ func comparer(t app.Type) func(a, b change.Value) int {
 	case app.Interval:
 		return func(a, b change.Value) int { return compareInterval(a.B, b.B) }
 	}
+	if t.IsArray() {
+		return arrayComparer(t.Elem())
+	}
 	return func(a, b change.Value) int { return cmp.Compare(a.N, b.N) }
 }
 
@@ -76,7 +79,7 @@ func acceptOf(op string) accept {
 }
 
 func addComparisons(c *catalog) {
-	types := []string{"boolean", "integer", "bigint", "double precision", "numeric", "text", "uuid", "timestamptz", "jsonb", "interval"}
+	types := []string{"boolean", "integer", "bigint", "double precision", "numeric", "text", "uuid", "timestamptz", "timestamp", "date", "jsonb", "interval", "anyarray"}
 	for _, op := range []string{"=", "<>", "<", "<=", ">", ">="} {
 		for _, t := range types {
 			c.add(op+"("+t+", "+t+") boolean", buildFunc(buildComparison))
@@ -87,11 +90,25 @@ func addComparisons(c *catalog) {
 // buildComparison prefers forms made for a column beside a constant or another column, which is what most filters are.
 func buildComparison(n *Node, in *change.Layout, args []Func) (Func, error) {
 	ok, l, r := acceptOf(n.Func.Name), n.Args[0], n.Args[1]
-	if l.Kind == KConst && r.Kind == KColumn {
+	if l.Kind == KConst && r.Kind != KConst {
 		l, r, ok = r, l, flip(ok)
 	}
 	if l.Kind == KColumn && r.Kind == KConst && !r.Value.Null {
 		if f := compareColumnConst(ok, placeOf(in, l.Col), l.Type, r.Value); f != nil {
+			return f, nil
+		}
+	}
+	if r.Kind == KConst && !r.Value.Null && l.Kind != KConst {
+		x := args[0]
+		if l != n.Args[0] {
+			x = args[1]
+		}
+		if l.Type == app.Numeric {
+			if f, err := buildNumCompare(ok, l, r.Value, in); f != nil || err != nil {
+				return f, err
+			}
+		}
+		if f := compareWithConst(ok, l.Type, x, r.Value); f != nil {
 			return f, nil
 		}
 	}
@@ -108,14 +125,14 @@ func flip(a accept) accept { return a&2 | a>>2&1 | a&1<<2 }
 
 func compareColumnConst(ok accept, p column, t app.Type, k change.Value) Func {
 	switch t {
-	case app.Int8, app.Timestamptz:
+	case app.Int8, app.Timestamptz, app.Timestamp:
 		return func(c *Ctx) (change.Value, error) {
 			if p.isNull(c.Row) {
 				return change.Null(), nil
 			}
 			return ok.truth(cmp.Compare(p.int64(c.Row), k.N)), nil
 		}
-	case app.Int4:
+	case app.Int4, app.Date:
 		return func(c *Ctx) (change.Value, error) {
 			if p.isNull(c.Row) {
 				return change.Null(), nil
@@ -150,12 +167,19 @@ func compareColumnConst(ok accept, p column, t app.Type, k change.Value) Func {
 
 func compareColumns(ok accept, p, q column, t app.Type) Func {
 	switch t {
-	case app.Int8, app.Timestamptz:
+	case app.Int8, app.Timestamptz, app.Timestamp:
 		return func(c *Ctx) (change.Value, error) {
 			if p.isNull(c.Row) || q.isNull(c.Row) {
 				return change.Null(), nil
 			}
 			return ok.truth(cmp.Compare(p.int64(c.Row), q.int64(c.Row))), nil
+		}
+	case app.Int4, app.Date:
+		return func(c *Ctx) (change.Value, error) {
+			if p.isNull(c.Row) || q.isNull(c.Row) {
+				return change.Null(), nil
+			}
+			return ok.truth(cmp.Compare(p.int32(c.Row), q.int32(c.Row))), nil
 		}
 	case app.Text:
 		return func(c *Ctx) (change.Value, error) {

@@ -44,6 +44,9 @@ func Compile(n *Node, in *change.Layout) (Func, error) {
 	case KDistinct:
 		return compileDistinct(args[0], args[1], n.Args[0].Type), nil
 	case KCase:
+		if f, err := buildSimpleCase(n, in, args); f != nil || err != nil {
+			return f, err
+		}
 		return compileCase(args), nil
 	case KCoalesce:
 		return compileCoalesce(args), nil
@@ -117,14 +120,14 @@ func compileColumn(n *Node, in *change.Layout) (Func, error) {
 			}
 			return change.Int(int64(c.Row[p.at])), nil
 		}, nil
-	case app.Int4:
+	case app.Int4, app.Date:
 		return func(c *Ctx) (change.Value, error) {
 			if p.isNull(c.Row) {
 				return change.Null(), nil
 			}
 			return change.Int(p.int32(c.Row)), nil
 		}, nil
-	case app.Int8, app.Float8, app.Timestamptz:
+	case app.Int8, app.Float8, app.Timestamptz, app.Timestamp:
 		return func(c *Ctx) (change.Value, error) {
 			if p.isNull(c.Row) {
 				return change.Null(), nil

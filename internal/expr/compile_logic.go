@@ -150,7 +150,7 @@ func compileIn(n *Node, args []Func) Func {
 // hashable reports whether equal values of the type are equal as Values.
 func hashable(t app.Type) bool {
 	switch t {
-	case app.Bool, app.Int4, app.Int8, app.Float8, app.Timestamptz, app.Text, app.UUID:
+	case app.Bool, app.Int4, app.Int8, app.Float8, app.Timestamptz, app.Timestamp, app.Date, app.Text, app.UUID:
 		return true
 	}
 	return false
@@ -171,6 +171,9 @@ func compileInSet(n *Node, x Func) Func {
 			ints[a.Value.N] = struct{}{}
 		}
 	}
+	if inB && len(n.Args) <= smallSet {
+		return inSmallSet(n, x, missing)
+	}
 	if inB {
 		return func(c *Ctx) (change.Value, error) {
 			v, err := x(c)
@@ -190,6 +193,30 @@ func compileInSet(n *Node, x Func) Func {
 		}
 		if _, ok := ints[v.N]; ok {
 			return change.Bool(true), nil
+		}
+		return missing, nil
+	}
+}
+
+// smallSet is how many texts are compared one by one faster than they are hashed.
+const smallSet = 8
+
+func inSmallSet(n *Node, x Func, missing change.Value) Func {
+	var texts []string
+	for _, a := range n.Args[1:] {
+		if !a.Value.Null {
+			texts = append(texts, string(a.Value.B))
+		}
+	}
+	return func(c *Ctx) (change.Value, error) {
+		v, err := x(c)
+		if err != nil || v.Null {
+			return v, err
+		}
+		for _, t := range texts {
+			if t == string(v.B) {
+				return change.Bool(true), nil
+			}
 		}
 		return missing, nil
 	}

@@ -1,6 +1,10 @@
 package expr
 
-import "laaster/internal/change"
+import (
+	"time"
+
+	"laaster/internal/change"
+)
 
 // Ctx is what an expression may see, and its scratch memory. The zero value is ready. Not safe for concurrent use; one
 // per goroutine, reused from row to row.
@@ -10,13 +14,18 @@ type Ctx struct {
 	Subject []byte     // auth_subject()
 	Role    []byte     // auth_role()
 
-	scratch []byte             // bytes of produced values since Reset
-	stack   []change.Value     // arguments of calls with many arguments
-	regexps map[string]pattern // of patterns that are not constants
+	scratch []byte                    // bytes of produced values since Reset
+	stack   []change.Value            // arguments of calls with many arguments, elements of arrays
+	slot    int                       // where in stack the operands of the innermost comparison with an array are
+	regexps map[string]*pattern       // of patterns that are not constants
+	zones   map[string]*time.Location // of names that are not constants
 }
 
 // keepScratch is how much scratch memory survives Reset; more is given back, so that one huge value is not kept for ever.
 const keepScratch = 1 << 20
+
+// keepStack is how many values of the stack are kept in the same way.
+const keepStack = 1 << 14
 
 // Reset takes back the memory of all values produced since the last Reset. Call it between rows.
 func (c *Ctx) Reset() {
@@ -24,6 +33,9 @@ func (c *Ctx) Reset() {
 		c.scratch = nil
 	}
 	c.scratch = c.scratch[:0]
+	if cap(c.stack) > keepStack {
+		c.stack = nil
+	}
 }
 
 // Func computes an expression for the row in c. The error is an *EvalError. The Value's bytes may alias the row, the

@@ -6,8 +6,8 @@
 //   - Values follow PostgreSQL: input and output syntax, typing rules, casts, NULL logic, numeric scales, overflow errors.
 //     docs/sql-values.md lists what is covered and every known difference. The C collation and UTC hold everywhere.
 //   - A compiled expression ([Func]) is a pure function of its [Ctx]: the row, the time and the caller. No clock, no
-//     locale, no map order. The one exception is gen_random_uuid(), whose [Function] says [Volatile], so that a binder
-//     can refuse it where replay must repeat the answer.
+//     locale, no map order; what a time zone means is fixed in the program. The one exception is gen_random_uuid(), whose
+//     [Function] says [Volatile], so that a binder can refuse it where replay must repeat the answer.
 //   - In the steady state an evaluation allocates nothing but errors: produced bytes go to the Ctx's scratch memory, and a
 //     Value that a Func returns is valid until [Ctx.Reset] or until the row is reused.
 //

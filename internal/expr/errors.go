@@ -38,24 +38,28 @@ func (e *EvalError) Error() string { return e.Msg }
 
 // The conditions that evaluation raises.
 const (
-	codeSyntax       = "invalid_text_representation"          // 22P02
-	codeRange        = "numeric_value_out_of_range"           // 22003
-	codeZero         = "division_by_zero"                     // 22012
-	codeDateSyntax   = "invalid_datetime_format"              // 22007
-	codeDateRange    = "datetime_field_overflow"              // 22008
-	codeIntervalOver = "interval_field_overflow"              // 22015
-	codeParameter    = "invalid_parameter_value"              // 22023
-	codeFeature      = "feature_not_supported"                // 0A000
-	codeLimit        = "program_limit_exceeded"               // 54000
-	codeNoChar       = "untranslatable_character"             // 22P05
-	codeEncoding     = "character_not_in_repertoire"          // 22021
-	codeSubstring    = "substring_error"                      // 22011
-	codeEscape       = "invalid_escape_sequence"              // 22025
-	codeRegexp       = "invalid_regular_expression"           // 2201B
-	codeLog          = "invalid_argument_for_logarithm"       // 2201E
-	codePower        = "invalid_argument_for_power_function"  // 2201F
-	codeUndefined    = "internal_error"                       // XX000
-	codeTimeZone     = "invalid_time_zone_displacement_value" // 22009
+	codeSyntax       = "invalid_text_representation"                // 22P02
+	codeRange        = "numeric_value_out_of_range"                 // 22003
+	codeZero         = "division_by_zero"                           // 22012
+	codeDateSyntax   = "invalid_datetime_format"                    // 22007
+	codeDateRange    = "datetime_field_overflow"                    // 22008
+	codeIntervalOver = "interval_field_overflow"                    // 22015
+	codeParameter    = "invalid_parameter_value"                    // 22023
+	codeFeature      = "feature_not_supported"                      // 0A000
+	codeLimit        = "program_limit_exceeded"                     // 54000
+	codeNoChar       = "untranslatable_character"                   // 22P05
+	codeEncoding     = "character_not_in_repertoire"                // 22021
+	codeSubstring    = "substring_error"                            // 22011
+	codeEscape       = "invalid_escape_sequence"                    // 22025
+	codeRegexp       = "invalid_regular_expression"                 // 2201B
+	codeLog          = "invalid_argument_for_logarithm"             // 2201E
+	codePower        = "invalid_argument_for_power_function"        // 2201F
+	codeSyntaxError  = "syntax_error"                               // 42601
+	codeBucket       = "invalid_argument_for_width_bucket_function" // 2201G
+	codeNull         = "null_value_not_allowed"                     // 22004
+	codeElement      = "array_subscript_error"                      // 2202E
+	codeUndefined    = "internal_error"                             // XX000
+	codeTimeZone     = "invalid_time_zone_displacement_value"       // 22009
 )
 
 func evalErrorf(code, format string, args ...any) *EvalError {

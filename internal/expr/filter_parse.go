@@ -109,7 +109,7 @@ func cutNot(s string) (rest string, not bool) {
 
 func (p *filterParser) unreadable(name, value string) error {
 	return &FilterError{badFilter, "the condition " + strconv.Quote(short(value)) + " on " + short(name) + " cannot be read", short(name),
-		"write " + short(name) + "=eq.value; operators: eq, neq, gt, gte, lt, lte, in, is, isdistinct, like, ilike, match, imatch, cs, cd, and not. before any"}
+		"write " + short(name) + "=eq.value; operators: eq, neq, gt, gte, lt, lte, in, is, isdistinct, like, ilike, match, imatch, cs, cd, ov, and not. before any"}
 }
 
 // operator returns the SQL operator of a plain comparison.
@@ -139,6 +139,8 @@ func operator(op string) (sql string, ok bool) {
 		return "@>", true
 	case "cd":
 		return "<@", true
+	case "ov":
+		return "&&", true
 	}
 	return "", false
 }

@@ -276,3 +276,27 @@ func FuzzParseFilter(f *testing.F) {
 		}
 	})
 }
+
+// Filters over arrays, dates and timestamps.
+func TestFilterNewTypes(t *testing.T) {
+	cols := []app.Column{{Name: "tags", Type: app.Array(app.Text)}, {Name: "day", Type: app.Date}, {Name: "at", Type: app.Timestamp}}
+	rel := &expr.Relation{Name: "notes", Columns: cols, Layout: change.ColumnLayout(cols), Key: []int{1}}
+	vals := make([]change.Value, len(cols))
+	for i, text := range []string{"{a,b c}", "2024-01-02", "2024-01-02 03:04:05"} {
+		vals[i] = constOf(t, cols[i].Type, text).Value
+	}
+	row := rel.Layout.Append(nil, vals)
+	for query, want := range map[string]bool{
+		"tags=cs.{a}": true, "tags=cs.{a,x}": false, "tags=cd.{a,b c,d}": true, "tags=ov.{x,\"b c\"}": true, "tags=ov.{x}": false, "tags=eq.{a,b c}": true,
+		"day=gte.2024-01-02": true, "day=lt.2024-01-02": false, "day=in.(2024-01-01,2024-01-02)": true, "at=gt.2024-01-02T03:04:04": true, "at=eq.2024-01-02": false,
+	} {
+		f, err := expr.ParseFilter(rel, strings.ReplaceAll(strings.ReplaceAll(query, "{", "%7B"), "}", "%7D"))
+		if err != nil {
+			t.Errorf("%s: %v", query, err)
+			continue
+		}
+		if ok, err := f.Match(&expr.Ctx{Row: row}); err != nil || ok != want {
+			t.Errorf("%s: %v, %v", query, ok, err)
+		}
+	}
+}

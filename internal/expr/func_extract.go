@@ -58,26 +58,89 @@ type part struct {
 func wholePart(n int64) part { return part{n: n, f: float64(n)} }
 
 func addExtract(c *catalog) {
-	for _, t := range []app.Type{app.Timestamptz, app.Interval} {
-		take := func(name []byte, v change.Value) (part, error) { return partOfInstant(name, v.N) }
-		if t == app.Interval {
-			take = func(name []byte, v change.Value) (part, error) { return partOfInterval(name, toInterval(v.B)) }
-		}
-		c.add("extract(text, "+t.String()+") numeric", func(c *Ctx, a, b change.Value) (change.Value, error) {
-			p, err := take(a.B, b)
-			if err != nil || p.null {
-				return change.Null(), err
-			}
-			return c.numericPart(p)
-		})
+	for _, t := range []app.Type{app.Timestamptz, app.Timestamp, app.Date, app.Interval} {
+		c.add("extract(text, "+t.String()+") numeric", buildFunc(buildExtract))
 		c.add("date_part(text, "+t.String()+") double precision", func(_ *Ctx, a, b change.Value) (change.Value, error) {
-			p, err := take(a.B, b)
+			p, err := partOf(fieldNamed(a.B), a.B, t, b, true)
 			if err != nil || p.null {
 				return change.Null(), err
 			}
 			return change.Float(p.float()), nil
 		})
 	}
+}
+
+// buildExtract reads a constant field once.
+func buildExtract(n *Node, _ *change.Layout, args []Func) (Func, error) {
+	t := n.Args[1].Type
+	if k := n.Args[0]; k.Kind == KConst && !k.Value.Null {
+		name, f := k.Value.B, fieldNamed(k.Value.B)
+		if f == field(unitHour) && (t == app.Timestamp || t == app.Timestamptz) {
+			return strict1(extractHour, args[1]), nil
+		}
+		return strict1(func(c *Ctx, a change.Value) (change.Value, error) { return c.extract(f, name, t, a) }, args[1]), nil
+	}
+	return strict2(func(c *Ctx, a, b change.Value) (change.Value, error) {
+		return c.extract(fieldNamed(a.B), a.B, t, b)
+	}, args[0], args[1]), nil
+}
+
+func (c *Ctx) extract(f field, name []byte, t app.Type, v change.Value) (change.Value, error) {
+	p, err := partOf(f, name, t, v, false)
+	if err != nil || p.null {
+		return change.Null(), err
+	}
+	return c.numericPart(p)
+}
+
+// extractHour is extract(hour from timestamp): 0 to 23, so the encoding is two bytes, of 0 one.
+func extractHour(c *Ctx, a change.Value) (change.Value, error) {
+	if !isFinite(a.N) {
+		return change.Null(), nil
+	}
+	_, us := splitInstant(a.N)
+	from := len(c.scratch)
+	c.scratch = append(c.scratch, 0)
+	if h := us / usPerHour; h > 0 {
+		c.scratch = append(c.scratch, byte(h))
+	}
+	return c.made(from), nil
+}
+
+// partOf extracts a field, whose name is for messages. cast: of a date as date_part does it, which takes it for a timestamp.
+func partOf(f field, name []byte, t app.Type, v change.Value, cast bool) (part, error) {
+	switch {
+	case t == app.Interval:
+		return partOfInterval(f, name, toInterval(v.B))
+	case t == app.Date && !cast:
+		return partOfDate(f, name, v.N)
+	case t == app.Date:
+		ts, err := dayToInstant(v.N)
+		if err != nil {
+			return part{}, err
+		}
+		return partOfInstant(f, name, app.Timestamp, ts)
+	}
+	return partOfInstant(f, name, t, v.N)
+}
+
+// partOfDate refuses the fields of the time of day.
+func partOfDate(f field, name []byte, days int64) (part, error) {
+	_, clock := clockPart(unit(f), 0)
+	switch {
+	case f == 0:
+		return part{}, unknownUnit(name, app.Date)
+	case clock || f == fieldZone:
+		return part{}, unsupportedUnit(name, app.Date)
+	case !isFiniteDay(days):
+		p := infinitePart(f, days)
+		return p, nil
+	case f == fieldEpoch:
+		return wholePart(days * 86400), nil
+	case f == fieldJulian:
+		return wholePart(days - minDay), nil
+	}
+	return dayPart(f, days), nil
 }
 
 func (c *Ctx) numericPart(p part) (change.Value, error) {
@@ -118,10 +181,12 @@ func clockPart(u unit, us int64) (part, bool) {
 	return part{}, false
 }
 
-func partOfInstant(name []byte, ts int64) (part, error) {
-	f := fieldNamed(name)
-	if f == 0 {
-		return part{}, unknownUnit(name, app.Timestamptz)
+func partOfInstant(f field, name []byte, t app.Type, ts int64) (part, error) {
+	switch {
+	case f == 0:
+		return part{}, unknownUnit(name, t)
+	case f == fieldZone && t == app.Timestamp && isFinite(ts):
+		return part{}, unsupportedUnit(name, t)
 	}
 	if !isFinite(ts) {
 		return infinitePart(f, ts), nil
@@ -137,29 +202,36 @@ func partOfInstant(name []byte, ts int64) (part, error) {
 		return part{isDay: true, n: us, days: days - minDay, f: float64(days-minDay) + float64(us)/usPerSecond/86400}, nil
 	case fieldZone:
 		return part{}, nil
+	}
+	return dayPart(f, days), nil
+}
+
+// dayPart extracts what depends on the day alone.
+func dayPart(f field, days int64) part {
+	switch f {
 	case fieldDow:
-		return wholePart((days+4)%7 + 7*boolInt((days+4)%7 < 0)), nil
+		return wholePart((days+4)%7 + 7*boolInt((days+4)%7 < 0))
 	case fieldIsoDow:
-		return wholePart(isoDow(days)), nil
+		return wholePart(isoDow(days))
 	}
 	year, month, day := dateOf(days)
 	switch f {
 	case field(unitDay):
-		return wholePart(day), nil
+		return wholePart(day)
 	case field(unitMonth):
-		return wholePart(month), nil
+		return wholePart(month)
 	case field(unitQuarter):
-		return wholePart((month-1)/3 + 1), nil
+		return wholePart((month-1)/3 + 1)
 	case fieldDoy:
-		return wholePart(days - daysOf(year, 1, 1) + 1), nil
+		return wholePart(days - daysOf(year, 1, 1) + 1)
 	case field(unitWeek):
 		_, week := isoWeek(days)
-		return wholePart(week), nil
+		return wholePart(week)
 	case fieldIsoYear:
 		y, _ := isoWeek(days)
-		return wholePart(civilYear(y)), nil
+		return wholePart(civilYear(y))
 	}
-	return wholePart(yearPart(unit(f), year)), nil
+	return wholePart(yearPart(unit(f), year))
 }
 
 func boolInt(b bool) int64 {
@@ -211,8 +283,7 @@ func isoWeek(days int64) (year, week int64) {
 	return year, (thursday-daysOf(year, 1, 1))/7 + 1
 }
 
-func partOfInterval(name []byte, iv interval) (part, error) {
-	f := fieldNamed(name)
+func partOfInterval(f field, name []byte, iv interval) (part, error) {
 	if p, ok := clockPart(unit(f), iv.us); ok {
 		return p, nil
 	}

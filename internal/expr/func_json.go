@@ -14,14 +14,8 @@ func addJSON(c *catalog) {
 	c.add("->(jsonb, integer) jsonb", func(_ *Ctx, a, b change.Value) (change.Value, error) { return elementOrSelf(a.B, b.N), nil })
 	c.add("->>(jsonb, text) text", func(c *Ctx, a, b change.Value) (change.Value, error) { return c.jsonText(member(a.B, b.B)), nil })
 	c.add("->>(jsonb, integer) text", func(c *Ctx, a, b change.Value) (change.Value, error) { return c.jsonText(elementOrSelf(a.B, b.N)), nil })
-	c.add("#>(jsonb, text) jsonb", func(_ *Ctx, a, b change.Value) (change.Value, error) { return path(a.B, b.B) })
-	c.add("#>>(jsonb, text) text", func(c *Ctx, a, b change.Value) (change.Value, error) {
-		v, err := path(a.B, b.B)
-		if err != nil {
-			return v, err
-		}
-		return c.jsonText(v), nil
-	})
+	c.add("#>(jsonb, text[]) jsonb", func(_ *Ctx, a, b change.Value) (change.Value, error) { return path(a.B, b.B), nil })
+	c.add("#>>(jsonb, text[]) text", func(c *Ctx, a, b change.Value) (change.Value, error) { return c.jsonText(path(a.B, b.B)), nil })
 	c.add("@>(jsonb, jsonb) boolean", func(_ *Ctx, a, b change.Value) (change.Value, error) {
 		return change.Bool(contains(a.B, b.B, true)), nil
 	})
@@ -44,7 +38,10 @@ func addJSON(c *catalog) {
 	c.add("jsonb_extract_path_text(jsonb, text...) text", func(c *Ctx, args []change.Value) (change.Value, error) {
 		return c.jsonText(extractPath(args)), nil
 	})
+	addJSONChange(c)
 	c.add("to_jsonb(any) jsonb", buildFunc(buildToJSON))
+	c.add("jsonb_build_object() jsonb", func(*Ctx) (change.Value, error) { return change.Bytes([]byte("{}")), nil })
+	c.add("jsonb_build_array() jsonb", func(*Ctx) (change.Value, error) { return change.Bytes([]byte("[]")), nil })
 	c.add("jsonb_build_object(any...) jsonb", buildFunc(buildJSONObject))
 	c.add("jsonb_build_array(any...) jsonb", buildFunc(buildJSONArray))
 }
@@ -140,80 +137,17 @@ func step(b, key []byte) change.Value {
 	return member(b, key)
 }
 
-// path follows a path that is written as a PostgreSQL array of text: {a,b,0}.
-func path(b, text []byte) (change.Value, error) {
-	p := pathReader{s: trimSpace(text)}
-	if len(p.s) < 2 || p.s[0] != '{' || p.s[len(p.s)-1] != '}' {
-		return change.Value{}, evalErrorf(codeSyntax, "malformed array literal: %s", quoteShort(text))
-	}
-	p.s = trimSpace(p.s[1 : len(p.s)-1])
+// path follows a path of keys and indexes, an array of text.
+func path(b, keys []byte) change.Value {
 	v := change.Bytes(b)
-	for len(p.s) > 0 {
-		key, null, ok := p.next()
-		if !ok {
-			return v, evalErrorf(codeSyntax, "malformed array literal: %s", quoteShort(text))
+	it := change.IterateArray(keys, app.Text)
+	for key, ok := it.Next(); ok && !v.Null; key, ok = it.Next() {
+		if key.Null {
+			return key
 		}
-		if null {
-			v = change.Null()
-		}
-		if !v.Null {
-			v = step(v.B, key)
-		}
+		v = step(v.B, key.B)
 	}
-	return v, nil
-}
-
-// pathReader reads the elements of an array literal.
-type pathReader struct{ s []byte }
-
-func (p *pathReader) next() (key []byte, null, ok bool) {
-	quoted := p.s[0] == '"'
-	if quoted {
-		p.s = p.s[1:]
-	}
-	i, escaped := 0, false
-	for i < len(p.s) && (quoted && p.s[i] != '"' || !quoted && p.s[i] != ',') {
-		if p.s[i] == '\\' {
-			escaped = true
-			i++
-		} else if !quoted && bytes.IndexByte([]byte(`{}"`), p.s[i]) >= 0 {
-			return nil, false, false
-		}
-		i++
-	}
-	if i > len(p.s) || quoted && i == len(p.s) {
-		return nil, false, false
-	}
-	key = p.s[:i]
-	p.s = p.s[i:]
-	if quoted {
-		p.s = p.s[1:]
-	} else if key = trimSpace(key); len(key) == 0 {
-		return nil, false, false
-	}
-	null = !quoted && equalFold(key, "null")
-	if escaped {
-		key = unescapeElement(key)
-	}
-	if p.s = trimSpace(p.s); len(p.s) == 0 {
-		return key, null, true
-	}
-	if p.s[0] != ',' {
-		return nil, false, false
-	}
-	p.s = trimSpace(p.s[1:])
-	return key, null, len(p.s) > 0
-}
-
-func unescapeElement(s []byte) []byte {
-	out := make([]byte, 0, len(s))
-	for i := 0; i < len(s); i++ {
-		if s[i] == '\\' && i+1 < len(s) {
-			i++
-		}
-		out = append(out, s[i])
-	}
-	return out
+	return v
 }
 
 func extractPath(args []change.Value) change.Value {
@@ -415,8 +349,8 @@ func appendAsJSON(dst []byte, t app.Type, v change.Value) []byte {
 	switch {
 	case v.Null:
 		return append(dst, "null"...)
-	case t == app.Timestamptz:
-		return appendTimestampISO(dst, v.N)
+	case t == app.Timestamptz, t == app.Timestamp:
+		return appendTimestampISO(dst, v.N, t == app.Timestamptz)
 	case t == app.Float8:
 		f := v.Float()
 		if math.IsNaN(f) || math.IsInf(f, 0) {
@@ -424,8 +358,24 @@ func appendAsJSON(dst []byte, t app.Type, v change.Value) []byte {
 		}
 		n, _ := parseNum(appendFloat(nil, f)) // jsonb holds numerics: 1e+20 is written out
 		return appendNumText(dst, &n)
+	case t.IsArray():
+		return appendArrayAsJSON(dst, t.Elem(), v.B)
 	}
 	return AppendJSON(dst, t, v, false)
+}
+
+func appendArrayAsJSON(dst []byte, elem app.Type, b []byte) []byte {
+	dst = append(dst, '[')
+	it := change.IterateArray(b, elem)
+	first := true
+	for v, ok := it.Next(); ok; v, ok = it.Next() {
+		if !first {
+			dst = append(dst, ", "...)
+		}
+		first = false
+		dst = appendAsJSON(dst, elem, v)
+	}
+	return append(dst, ']')
 }
 
 func buildToJSON(n *Node, _ *change.Layout, args []Func) (Func, error) {
@@ -479,8 +429,10 @@ func buildJSONObject(n *Node, _ *change.Layout, args []Func) (Func, error) {
 			case i > 0:
 				c.scratch = append(c.scratch, ", "...)
 			}
-			key := AppendText(nil, types[i], v)
-			c.scratch = append(appendJSONChars(append(c.scratch, '"'), key), '"')
+			if types[i].IsArray() || types[i] == app.JSONB {
+				return v, &EvalError{codeParameter, "key value must be scalar, not array, composite, or json"}
+			}
+			c.scratch = AppendAsJSONKey(c.scratch, types[i], v)
 		}
 		c.scratch = append(c.scratch, '}')
 		v, scratch, err := parseJSONB(c.scratch[from:], c.scratch) // sorts the members

@@ -2,8 +2,6 @@ package expr
 
 import (
 	"bytes"
-	"regexp"
-	"regexp/syntax"
 	"unicode"
 	"unicode/utf8"
 
@@ -17,6 +15,8 @@ func addMatching(c *catalog) {
 	for _, op := range []string{"~", "!~", "~*", "!~*"} {
 		c.add(op+"(text, text) boolean", buildFunc(buildRegexp))
 	}
+	addRegexp(c)
+	addSimilar(c)
 	c.add("like_escape(text, text) text", likeEscape)
 }
 
@@ -151,100 +151,4 @@ func likeEscape(c *Ctx, a, b change.Value) (change.Value, error) {
 		escaped = false
 	}
 	return c.made(from), nil
-}
-
-// pattern is a compiled regular expression and its size.
-type pattern struct {
-	re   *regexp.Regexp
-	size int
-}
-
-func (p pattern) match(text []byte) (bool, error) {
-	if len(text)*p.size > maxRegexpWork {
-		return false, tooCostly()
-	}
-	return p.re.Match(text), nil
-}
-
-// buildRegexp compiles ~ and its relatives. The language is RE2's, see docs/sql-values.md.
-func buildRegexp(n *Node, _ *change.Layout, args []Func) (Func, error) {
-	op := n.Func.Name
-	not, fold := op[0] == '!', op[len(op)-1] == '*'
-	if k := n.Args[1]; k.Kind == KConst && !k.Value.Null {
-		if p, err := compileRegexp(k.Value.B, fold); err == nil {
-			return strict1(func(_ *Ctx, a change.Value) (change.Value, error) {
-				ok, err := p.match(a.B)
-				return change.Bool(ok != not), err
-			}, args[0]), nil
-		}
-	}
-	return strict2(func(c *Ctx, a, b change.Value) (change.Value, error) {
-		p, err := c.regexp(b.B, fold)
-		if err != nil {
-			return a, err
-		}
-		ok, err := p.match(a.B)
-		return change.Bool(ok != not), err
-	}, args[0], args[1]), nil
-}
-
-// compileRegexp reads a pattern. As in PostgreSQL a point matches a line end too.
-func compileRegexp(text []byte, fold bool) (pattern, error) {
-	flags := "(?s)"
-	if fold {
-		flags = "(?si)"
-	}
-	tree, err := syntax.Parse(flags+string(text), syntax.Perl)
-	if err != nil {
-		return pattern{}, evalErrorf(codeRegexp, "invalid regular expression: %s", err.Error())
-	}
-	size := regexpSize(tree)
-	if size > maxRegexpSize {
-		return pattern{}, evalErrorf(codeLimit, "the regular expression has more than %d elements, repetitions written out", maxRegexpSize)
-	}
-	re, err := regexp.Compile(flags + string(text))
-	if err != nil {
-		return pattern{}, evalErrorf(codeRegexp, "invalid regular expression: %s", err.Error())
-	}
-	return pattern{re, size}, nil
-}
-
-// regexpSize counts the elements of a pattern, at most a little beyond maxRegexpSize.
-func regexpSize(re *syntax.Regexp) int {
-	n := 1 + len(re.Rune)
-	for _, sub := range re.Sub {
-		if n += regexpSize(sub); n > maxRegexpSize {
-			return n
-		}
-	}
-	if re.Op == syntax.OpRepeat {
-		n *= max(re.Min, re.Max, 1)
-	}
-	return n
-}
-
-// maxRegexps bounds the patterns that a Ctx remembers.
-const maxRegexps = 64
-
-// regexp compiles a pattern that is not a constant, and remembers it.
-func (c *Ctx) regexp(text []byte, fold bool) (pattern, error) {
-	from := len(c.scratch)
-	c.scratch = append(c.scratch, 's')
-	if fold {
-		c.scratch[from] = 'i'
-	}
-	c.scratch = append(c.scratch, text...)
-	key := c.scratch[from:]
-	if p, ok := c.regexps[string(key)]; ok {
-		return p, nil
-	}
-	p, err := compileRegexp(text, fold)
-	if err != nil {
-		return p, err
-	}
-	if c.regexps == nil || len(c.regexps) >= maxRegexps {
-		c.regexps = map[string]pattern{}
-	}
-	c.regexps[string(key)] = p
-	return p, nil
 }

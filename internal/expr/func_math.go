@@ -7,6 +7,9 @@ import (
 )
 
 func addMath(c *catalog) {
+	addTrigonometry(c)
+	addIntegers(c)
+	addBuckets(c)
 	floats := map[string]func(float64) (float64, error){
 		"ceil": whole(math.Ceil), "ceiling": whole(math.Ceil), "floor": whole(math.Floor), "round": whole(math.RoundToEven),
 		"trunc": whole(math.Trunc), "sign": whole(signFloat), "sqrt": sqrtFloat, "exp": expFloat, "ln": lnFloat(math.Log, math.Ln2),

@@ -17,6 +17,7 @@ func addText(c *catalog) {
 	addTextTrim(c)
 	addTextParts(c)
 	addTextJoin(c)
+	addTextQuote(c)
 }
 
 func addTextBasics(c *catalog) {
@@ -26,8 +27,8 @@ func addTextBasics(c *catalog) {
 		})
 	}
 	c.add("octet_length(text) integer", func(_ *Ctx, a change.Value) (change.Value, error) { return change.Int(int64(len(a.B))), nil })
-	c.add("lower(text) text", mapRunes(unicode.ToLower))
-	c.add("upper(text) text", mapRunes(unicode.ToUpper))
+	c.add("lower(text) text", mapCase('A', unicode.ToLower))
+	c.add("upper(text) text", mapCase('a', unicode.ToUpper))
 	c.add("initcap(text) text", initcap)
 	c.add("reverse(text) text", reverse)
 	c.add("repeat(text, integer) text", repeat)
@@ -69,15 +70,36 @@ func tooLong() *EvalError {
 	return evalErrorf(codeLimit, "the result would take more than %d bytes", MaxValue)
 }
 
-// mapRunes maps each character by Unicode's simple case rules.
-func mapRunes(f func(rune) rune) func(c *Ctx, a change.Value) (change.Value, error) {
+// mapCase maps each character by Unicode's simple case rules. The 26 letters from first on are those that change in ASCII.
+func mapCase(first byte, f func(rune) rune) func(c *Ctx, a change.Value) (change.Value, error) {
 	return func(c *Ctx, a change.Value) (change.Value, error) {
+		changes := false
+		for _, ch := range a.B {
+			if ch >= utf8.RuneSelf {
+				return mapRunes(c, a, f), nil
+			}
+			changes = changes || ch-first < 26
+		}
+		if !changes {
+			return a, nil
+		}
 		from := len(c.scratch)
-		for _, r := range viewString(a.B) {
-			c.scratch = utf8.AppendRune(c.scratch, f(r))
+		c.scratch = append(c.scratch, a.B...)
+		for i, ch := range c.scratch[from:] {
+			if ch-first < 26 {
+				c.scratch[from+i] = ch ^ 0x20
+			}
 		}
 		return c.made(from), nil
 	}
+}
+
+func mapRunes(c *Ctx, a change.Value, f func(rune) rune) change.Value {
+	from := len(c.scratch)
+	for _, r := range viewString(a.B) {
+		c.scratch = utf8.AppendRune(c.scratch, f(r))
+	}
+	return c.made(from)
 }
 
 // initcap upper-cases the first letter of each word; words are letters and digits.
@@ -123,13 +145,13 @@ func replace(c *Ctx, a, b, d change.Value) (change.Value, error) {
 	if len(b.B) == 0 {
 		return a, nil
 	}
+	i := bytes.Index(a.B, b.B)
+	if i < 0 {
+		return a, nil
+	}
 	from := len(c.scratch)
 	rest := a.B
-	for {
-		i := bytes.Index(rest, b.B)
-		if i < 0 {
-			break
-		}
+	for ; i >= 0; i = bytes.Index(rest, b.B) {
 		c.scratch = append(append(c.scratch, rest[:i]...), d.B...)
 		if rest = rest[i+len(b.B):]; len(c.scratch)-from > MaxValue {
 			return a, tooLong()
@@ -333,8 +355,8 @@ func splitPart(_ *Ctx, a, b, d change.Value) (change.Value, error) {
 
 func addTextJoin(c *catalog) {
 	c.add("||(text, text) text", join)
-	c.add("||(text, any) text", buildFunc(buildJoin))
-	c.add("||(any, text) text", buildFunc(buildJoin))
+	c.add("||(text, anynonarray) text", buildFunc(buildJoin))
+	c.add("||(anynonarray, text) text", buildFunc(buildJoin))
 	c.add("concat(any...) text", buildFunc(buildConcat))
 	c.add("concat_ws(text, any...) text", buildFunc(buildConcat))
 }

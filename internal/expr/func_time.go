@@ -11,6 +11,9 @@ func addTime(c *catalog) {
 	addIntervalOperators(c)
 	addTimeFunctions(c)
 	addExtract(c)
+	addDateFunctions(c)
+	addZones(c)
+	addToChar(c)
 }
 
 func addIntervalOperators(c *catalog) {
@@ -36,13 +39,20 @@ func addIntervalOperators(c *catalog) {
 		}
 		return c.maybeInterval(scaleInterval(toInterval(a.B), b.Float(), func(x, f float64) float64 { return x / f }))
 	})
+	for _, t := range []string{"timestamptz", "timestamp"} {
+		addInstantOperators(c, t)
+	}
+	addDateOperators(c)
+}
+
+func addInstantOperators(c *catalog, t string) {
 	plus := func(_ *Ctx, a, b change.Value) (change.Value, error) {
 		ts, err := addToInstant(a.N, toInterval(b.B))
 		return change.Int(ts), err
 	}
-	c.add("+(timestamptz, interval) timestamptz", plus)
-	c.add("+(interval, timestamptz) timestamptz", func(c *Ctx, a, b change.Value) (change.Value, error) { return plus(c, b, a) })
-	c.add("-(timestamptz, interval) timestamptz", func(_ *Ctx, a, b change.Value) (change.Value, error) {
+	c.add("+("+t+", interval) "+t, plus)
+	c.add("+(interval, "+t+") "+t, func(c *Ctx, a, b change.Value) (change.Value, error) { return plus(c, b, a) })
+	c.add("-("+t+", interval) "+t, func(_ *Ctx, a, b change.Value) (change.Value, error) {
 		iv, err := negInterval(toInterval(b.B))
 		if err != nil {
 			return a, err
@@ -50,7 +60,7 @@ func addIntervalOperators(c *catalog) {
 		ts, err := addToInstant(a.N, iv)
 		return change.Int(ts), err
 	})
-	c.add("-(timestamptz, timestamptz) interval", func(c *Ctx, a, b change.Value) (change.Value, error) {
+	c.add("-("+t+", "+t+") interval", func(c *Ctx, a, b change.Value) (change.Value, error) {
 		if !isFinite(a.N) || !isFinite(b.N) {
 			return a, &EvalError{codeDateRange, "cannot subtract infinite timestamps"}
 		}
@@ -80,13 +90,17 @@ func ivFn(f func(a interval) (interval, error)) func(c *Ctx, a change.Value) (ch
 }
 
 func addTimeFunctions(c *catalog) {
-	c.add("date_trunc(text, timestamptz) timestamptz", buildFunc(buildDateTrunc))
+	for _, t := range []string{"timestamptz", "timestamp"} {
+		c.add("date_trunc(text, "+t+") "+t, buildFunc(buildDateTrunc))
+		c.add("date_bin(interval, "+t+", "+t+") "+t, dateBin)
+		c.add("isfinite("+t+") boolean", func(_ *Ctx, a change.Value) (change.Value, error) { return change.Bool(isFinite(a.N)), nil })
+	}
+	c.add("isfinite(date) boolean", func(_ *Ctx, a change.Value) (change.Value, error) { return change.Bool(isFiniteDay(a.N)), nil })
+	c.add("justify_interval(interval) interval", ivFn(justifyInterval))
 	c.add("date_trunc(text, interval) interval", func(c *Ctx, a, b change.Value) (change.Value, error) {
 		return c.maybeInterval(truncInterval(a.B, toInterval(b.B)))
 	})
-	c.add("date_bin(interval, timestamptz, timestamptz) timestamptz", dateBin)
 	c.add("to_timestamp(double precision) timestamptz", toTimestamp)
-	c.add("isfinite(timestamptz) boolean", func(_ *Ctx, a change.Value) (change.Value, error) { return change.Bool(isFinite(a.N)), nil })
 	c.add("isfinite(interval) boolean", func(*Ctx, change.Value) (change.Value, error) { return change.Bool(true), nil })
 	c.add("justify_hours(interval) interval", ivFn(justifyHours))
 	c.add("justify_days(interval) interval", ivFn(justifyDays))
@@ -175,6 +189,7 @@ func unsupportedUnit(name []byte, t app.Type) *EvalError {
 
 // buildDateTrunc reads a constant unit once.
 func buildDateTrunc(n *Node, _ *change.Layout, args []Func) (Func, error) {
+	t := n.Args[1].Type
 	if k := n.Args[0]; k.Kind == KConst && !k.Value.Null {
 		if u := unitNamed(k.Value.B); u != unitNone {
 			return strict1(func(_ *Ctx, a change.Value) (change.Value, error) { return dateTrunc(u, a.N) }, args[1]), nil
@@ -183,7 +198,7 @@ func buildDateTrunc(n *Node, _ *change.Layout, args []Func) (Func, error) {
 	return strict2(func(_ *Ctx, a, b change.Value) (change.Value, error) {
 		u := unitNamed(a.B)
 		if u == unitNone && isFinite(b.N) {
-			return a, unknownUnit(a.B, app.Timestamptz)
+			return a, unknownUnit(a.B, t)
 		}
 		return dateTrunc(u, b.N)
 	}, args[0], args[1]), nil

@@ -12,8 +12,8 @@ import (
 // exactInt is the largest n such that JavaScript's numbers hold every integer from -n to n.
 const exactInt = 1 << 53
 
-// AppendJSON appends v as JSON. Timestamps are RFC 3339 with microseconds; jsonb is itself; NaN and the infinities are
-// strings. exact: bigint beyond 2^53 and every numeric are strings, for readers whose numbers are doubles.
+// AppendJSON appends v as JSON. Times are RFC 3339 with microseconds, timestamp without a zone; jsonb is itself; arrays are
+// arrays; NaN and the infinities are strings. exact: bigint beyond 2^53 and every numeric are strings, for readers whose numbers are doubles.
 func AppendJSON(dst []byte, t app.Type, v change.Value, exact bool) []byte {
 	if v.Null {
 		return append(dst, "null"...)
@@ -41,17 +41,20 @@ func AppendJSON(dst []byte, t app.Type, v change.Value, exact bool) []byte {
 		return appendNumText(dst, &n)
 	case app.Text:
 		return append(appendJSONChars(append(dst, '"'), v.B), '"')
-	case app.Timestamptz:
-		return append(appendTimestampJSON(append(dst, '"'), v.N), '"')
+	case app.Timestamptz, app.Timestamp:
+		return append(appendTimestampJSON(append(dst, '"'), v.N, t == app.Timestamptz), '"')
 	case app.JSONB:
 		return append(dst, v.B...)
 	}
-	return append(AppendText(append(dst, '"'), t, v), '"') // uuid, interval: nothing to escape
+	if t.IsArray() {
+		return appendArrayJSON(dst, t.Elem(), v.B, exact)
+	}
+	return append(AppendText(append(dst, '"'), t, v), '"') // uuid, date, interval: nothing to escape
 }
 
 // FromJSON reads one JSON value, raw without surrounding space, as a value of type t: as PostgreSQL's json_populate_record
 // does, the text of a string, number or boolean goes to the type's input syntax, null is NULL, arrays and objects are for
-// jsonb, and for text as the JSON that they are. Bytes that the value needs are appended to dst, which is returned grown;
+// jsonb, for text as the JSON that they are, and arrays for arrays. Bytes that the value needs are appended to dst, which is returned grown;
 // the value aliases it, or raw itself. integer, bigint, boolean, timestamptz, text without escapes and uuid into a dst
 // with room allocate nothing. The error is an *EvalError.
 func FromJSON(t app.Type, raw []byte, dst []byte) (change.Value, []byte, error) {
@@ -68,6 +71,9 @@ func FromJSON(t app.Type, raw []byte, dst []byte) (change.Value, []byte, error) 
 	case '"':
 		return fromJSONString(t, raw, dst)
 	case '{', '[':
+		if t.IsArray() && raw[0] == '[' {
+			return arrayFromJSON(t, raw, dst)
+		}
 		if t != app.Text {
 			return change.Value{}, dst, evalErrorf(codeSyntax, "expected a value of type %s, but found a JSON array or object", t)
 		}

@@ -13,8 +13,11 @@ type Relation struct {
 	Layout  *change.Layout
 	Key     []int // indexes into Columns; never nil: a relation without a unique key has a last column _n and all columns as key
 	Copies  bool  // the last column is the copy number _n (bigint, from 1), because no unique key could be inferred
-	Order   []app.OrderBy
-	Table   *TableRules // nil for views
+	// Numbered: _n is the running number of the row in the relation, in the order of arrival, and Key is _n alone. Only for rows that
+	// come one by one from an append-only table and never go. Copies is true too: the last column is _n either way.
+	Numbered bool
+	Order    []app.OrderBy
+	Table    *TableRules // nil for views
 }
 
 // TableRules is what a table asks of the rows that enter it.
@@ -31,6 +34,13 @@ type TableRules struct {
 	// only ever appended, so a row of an older version holds the first Columns columns and the others take Fill.
 	Versions []TableVersion
 	Fill     []change.Value // one per column of Table: its value in rows that were logged before the column was added
+	// EventTime is the column with the time of a row's event, of type timestamptz or timestamp; -1: the table has none, as have all
+	// tables that are not append-only. Spans of time are in microseconds.
+	EventTime int
+	Lateness  int64 // how far behind the largest event time a row may be and still be on time
+	Idle      int64 // without rows for so long the table holds back nobody; 0: the larger of Lateness and 10 s
+	TTL       int64 // a row leaves so long after its last write; 0: never
+	Dedupe    int64 // how long primary keys are remembered when the rows are not kept; 0: as long as the engine's options say
 }
 
 // TableVersion is one schema version of a table.

@@ -57,6 +57,7 @@ func (o *oracle) ask(exprs []string) []string {
 	}
 	for i, a := range answers {
 		a = strings.ReplaceAll(a, "timestamp with time zone", "timestamptz")
+		a = strings.ReplaceAll(a, "timestamp without time zone", "timestamp")
 		if a == "double precision: -0" { // we have one zero
 			a = "double precision: 0"
 		}
@@ -74,6 +75,7 @@ func pgCode(condition string) string {
 		"untranslatable_character": "22P05", "character_not_in_repertoire": "22021", "substring_error": "22011",
 		"invalid_escape_sequence": "22025", "invalid_regular_expression": "2201B", "invalid_argument_for_logarithm": "2201E",
 		"invalid_argument_for_power_function": "2201F", "invalid_time_zone_displacement_value": "22009",
+		"null_value_not_allowed": "22004", "syntax_error": "42601", "array_subscript_error": "2202E", "invalid_argument_for_width_bucket_function": "2201G",
 	}[condition]
 }
 
@@ -82,6 +84,9 @@ func ours(n *expr.Node, err error) string {
 	if err != nil {
 		if strings.Contains(err.Error(), "does not exist") {
 			return "error: 42883"
+		}
+		if strings.Contains(err.Error(), "cannot cast type") {
+			return "error: 42846"
 		}
 		if strings.Contains(err.Error(), "not unique") {
 			return "error: 42725"
@@ -128,7 +133,8 @@ func constOf(t *testing.T, typ app.Type, text string) *expr.Node {
 
 // everyType lists the types of values.
 func everyType() []app.Type {
-	return []app.Type{app.Bool, app.Int4, app.Int8, app.Float8, app.Numeric, app.Text, app.UUID, app.Timestamptz, app.JSONB, app.Interval}
+	return []app.Type{app.Bool, app.Int4, app.Int8, app.Float8, app.Numeric, app.Text, app.UUID, app.Timestamptz, app.JSONB, app.Interval,
+		app.Timestamp, app.Date, app.Array(app.Int4), app.Array(app.Text), app.Array(app.Numeric), app.Array(app.Timestamp)}
 }
 
 func pick(r *rand.Rand, from ...string) string { return from[r.IntN(len(from))] }
@@ -150,12 +156,34 @@ func sample(r *rand.Rand, t app.Type) string {
 		return sampleText(r)
 	case app.UUID:
 		return fmt.Sprintf("%08x-0000-4000-8000-%012x", r.Uint32(), r.Uint32())
-	case app.Timestamptz:
+	case app.Timestamptz, app.Timestamp:
 		return sampleTimestamp(r)
+	case app.Date:
+		return sampleDate(r)
 	case app.JSONB:
 		return sampleJSON(r, 3)
+	case app.Interval:
+		return sampleInterval(r)
 	}
-	return sampleInterval(r)
+	return sampleArray(r, t.Elem())
+}
+
+func sampleDate(r *rand.Rand) string {
+	if r.IntN(3) == 0 {
+		return pick(r, "epoch", "infinity", "-infinity", "2000-01-01", "1999-12-31", "2024-02-29", "0001-01-01", "4714-11-24 BC", "0044-03-15 BC", "9999-12-31", "5874897-12-31")
+	}
+	return fmt.Sprintf("%04d-%02d-%02d", 1800+r.IntN(400), 1+r.IntN(12), 1+r.IntN(28))
+}
+
+func sampleArray(r *rand.Rand, elem app.Type) string {
+	items := make([]string, r.IntN(5))
+	for i := range items {
+		text := sample(r, elem)
+		if items[i] = `"` + strings.NewReplacer(`"`, `\"`, `\`, `\\`).Replace(text) + `"`; r.IntN(6) == 0 {
+			items[i] = "NULL"
+		}
+	}
+	return "{" + strings.Join(items, ",") + "}"
 }
 
 func sampleFloat(r *rand.Rand) string {

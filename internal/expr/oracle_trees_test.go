@@ -84,6 +84,10 @@ func (m *treeMaker) of(typ app.Type, depth int) tree {
 	case app.Bool:
 		return m.condition(depth)
 	case app.Int4, app.Int8, app.Numeric, app.Float8:
+		if (typ == app.Int4 || typ == app.Numeric) && m.r.IntN(3) == 0 {
+			a, i := m.of(app.Array(typ), depth-1), m.of(app.Int4, depth-1)
+			return tree{m.must(expr.Subscript(a.n, i.n, -1)), "(" + a.sql + ")[" + i.sql + "]"}
+		}
 		return m.binary(pick(m.r, "+", "-"), typ, typ, depth)
 	case app.Text:
 		if m.r.IntN(2) == 0 {
@@ -94,12 +98,37 @@ func (m *treeMaker) of(typ app.Type, depth int) tree {
 	case app.Interval:
 		return m.binary("-", app.Timestamptz, app.Timestamptz, depth)
 	}
+	if typ.IsArray() {
+		return m.array(typ, depth)
+	}
 	return m.leaf(typ)
 }
 
 func (m *treeMaker) binary(op string, ta, tb app.Type, depth int) tree {
 	a, b := m.of(ta, depth-1), m.of(tb, depth-1)
 	return tree{m.must(expr.Operator(op, []*expr.Node{a.n, b.n}, -1)), "(" + a.sql + " " + op + " " + b.sql + ")"}
+}
+
+// array joins arrays and elements, cuts them, or writes them out.
+func (m *treeMaker) array(typ app.Type, depth int) tree {
+	switch m.r.IntN(4) {
+	case 0:
+		return m.binary("||", typ, typ, depth)
+	case 1:
+		return m.binary("||", typ, typ.Elem(), depth)
+	case 2:
+		a, b := m.of(typ.Elem(), depth-1), m.of(typ.Elem(), depth-1)
+		return tree{m.must(expr.ArrayLit([]*expr.Node{a.n, b.n}, -1)), "ARRAY[" + a.sql + ", " + b.sql + "]"}
+	}
+	a, lo, hi := m.of(typ, depth-1), m.leaf(app.Int4), m.leaf(app.Int4)
+	return tree{m.must(expr.Slice(a.n, lo.n, hi.n, -1)), "(" + a.sql + ")[" + lo.sql + ":" + hi.sql + "]"}
+}
+
+// quantified compares with the elements of an array.
+func (m *treeMaker) quantified(typ app.Type, depth int) tree {
+	x, a, all := m.of(typ.Elem(), depth-1), m.of(typ, depth-1), m.r.IntN(2) == 0
+	op := pick(m.r, "=", "<>", "<", ">=")
+	return tree{m.must(expr.AnyOf(x.n, op, a.n, all, -1)), "(" + x.sql + " " + op + map[bool]string{true: " ALL", false: " ANY"}[all] + " (" + a.sql + "))"}
 }
 
 func (m *treeMaker) alternatives(typ app.Type, depth int) tree {
@@ -128,6 +157,9 @@ func (m *treeMaker) condition(depth int) tree {
 		word = "NOT "
 	}
 	typ := everyType()[m.r.IntN(len(everyType()))]
+	if typ.IsArray() && m.r.IntN(3) > 0 {
+		return m.quantified(typ, depth)
+	}
 	switch m.r.IntN(10) {
 	case 0, 1:
 		a, b, c := m.condition(depth-1), m.condition(depth-1), m.condition(depth-1)
@@ -167,7 +199,7 @@ func TestExpressionsAreAsPostgres(t *testing.T) {
 	r := rand.New(rand.NewPCG(41, 43))
 	m := &treeMaker{t: t, r: r}
 	for i, typ := range everyType() {
-		m.cols = append(m.cols, app.Column{Name: string("bilfntuwjv"[i]), Type: typ})
+		m.cols = append(m.cols, app.Column{Name: fmt.Sprintf("c%d", i), Type: typ})
 	}
 	layout := change.ColumnLayout(m.cols)
 	var names []string

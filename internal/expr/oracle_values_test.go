@@ -40,10 +40,10 @@ func inputs(r *rand.Rand, t app.Type) string {
 	case 0:
 		return " " + sample(r, t) + "\t"
 	case 1, 2:
-		if t == app.Timestamptz {
+		if t == app.Timestamptz || t == app.Timestamp || t == app.Date || t.Elem() == app.Timestamp {
 			break // see TestTimestampInput: PostgreSQL reads far more than ISO 8601
 		}
-		return mutate(r, sample(r, t))
+		return strings.ToValidUTF8(mutate(r, sample(r, t)), "")
 	}
 	switch t {
 	case app.Bool:
@@ -127,6 +127,9 @@ func TestInputIsAsPostgres(t *testing.T) {
 		for i, want := range o.ask(sql) {
 			if typ == app.Interval && strings.HasPrefix(got[i], "error") && strings.ContainsAny(texts[i], `-/:.\[{_`) {
 				continue // PostgreSQL reads odd punctuation: "-276- seconds" are years there, somehow
+			}
+			if typ.IsArray() && strings.HasPrefix(got[i], "error: 0A000") {
+				continue // of more dimensions, or with bounds
 			}
 			if !same(got[i], want) && !bothRefuse(got[i], want) {
 				if bad++; bad < 8 {
@@ -214,7 +217,7 @@ func TestCastsAreAsPostgres(t *testing.T) {
 				text := sample(r, from)
 				if from == app.Text {
 					text = inputs(r, to)
-					if to == app.Timestamptz {
+					if to.Elem() == app.Timestamptz || to.Elem() == app.Timestamp || to == app.Date {
 						text = sample(r, to)
 					}
 				}
@@ -223,11 +226,7 @@ func TestCastsAreAsPostgres(t *testing.T) {
 				}
 				sql = append(sql, sqlLiteral(from, text)+"::"+to.String())
 				n, err := expr.Cast(constOf(t, from, text), to, -1)
-				a := ours(n, err)
-				if strings.HasPrefix(a, "error: bind: cannot cast") {
-					a = "error: 42846"
-				}
-				got = append(got, a)
+				got = append(got, ours(n, err))
 			}
 		}
 	}

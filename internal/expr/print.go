@@ -72,6 +72,11 @@ func (n *Node) printCall(b *strings.Builder) {
 		n.printList(b, "("+f.Name+" ", "", ")", n.Args)
 	case f.operator:
 		n.printList(b, "(", " "+f.Name+" ", ")", n.Args)
+	case f.Name == "array":
+		n.printList(b, "ARRAY[", ", ", "]::"+n.Type.String(), n.Args)
+	case f.Name == "element", f.Name == "slice":
+		n.printList(b, "(", "", ")", n.Args[:1])
+		n.printList(b, "[", ":", "]", n.Args[1:])
 	default:
 		n.printList(b, f.Name+"(", ", ", ")", n.Args)
 	}

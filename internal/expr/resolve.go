@@ -10,6 +10,7 @@ import (
 // resolve picks the overload for arguments of these types as PostgreSQL does (its manual, "Type Conversion", functions and
 // operators). It returns nil and whether several fit equally well.
 func resolve(candidates []*Function, args []app.Type, operator bool) (f *Function, ambiguous bool) {
+	candidates = instantiateAll(candidates, args, operator)
 	if operator {
 		if f := exactOperator(candidates, args); f != nil {
 			return f, false
@@ -64,6 +65,14 @@ func (f *Function) param(i int) app.Type {
 	return f.Args[i]
 }
 
+// signs returns the type of parameter i as it is declared: anyarray is no exact match for an array.
+func (f *Function) signs(i int) app.Type {
+	if f.declared == nil {
+		return f.param(i)
+	}
+	return f.declared[min(i, len(f.declared)-1)]
+}
+
 func coercible(f *Function, args []app.Type) bool {
 	for i, t := range args {
 		if castAllowed(t, f.param(i)) != castImplicit {
@@ -110,7 +119,7 @@ func best(fit []*Function, args []app.Type, match func(want, have app.Type) bool
 	for _, f := range fit {
 		n := 0
 		for i, have := range args {
-			if have != app.Unknown && match(f.param(i), have) {
+			if have != app.Unknown && match(f.signs(i), have) {
 				n++
 			}
 		}
@@ -134,7 +143,7 @@ func narrowByCategory(fit []*Function, args []app.Type) []*Function {
 		}
 		conflict := false
 		for _, f := range fit {
-			want := f.param(i)
+			want := f.signs(i)
 			switch c := category(want); {
 			case cats[i] == 0:
 				cats[i], pref[i] = c, preferred(want)
@@ -152,7 +161,7 @@ func narrowByCategory(fit []*Function, args []app.Type) []*Function {
 	}
 	return slices.DeleteFunc(slices.Clone(fit), func(f *Function) bool {
 		for i, t := range args {
-			want := f.param(i)
+			want := f.signs(i)
 			if t == app.Unknown && (category(want) != cats[i] || pref[i] && !preferred(want)) {
 				return true
 			}

@@ -37,8 +37,8 @@ func ParseText(t app.Type, s []byte, dst []byte) (change.Value, []byte, error) {
 		return change.Bytes(s), dst, checkText(s)
 	case app.UUID:
 		return parseUUID(s, dst)
-	case app.Timestamptz:
-		v, err := parseTimestamp(s)
+	case app.Timestamptz, app.Timestamp, app.Date:
+		v, err := parseTimestamp(t, s)
 		return change.Int(v), dst, err
 	case app.JSONB:
 		return parseJSONB(s, dst)
@@ -50,6 +50,9 @@ func ParseText(t app.Type, s []byte, dst []byte) (change.Value, []byte, error) {
 		from := len(dst)
 		dst = iv.append(dst)
 		return since(dst, from), dst, nil
+	}
+	if t.IsArray() {
+		return parseArray(t, s, dst)
 	}
 	return change.Value{}, dst, evalErrorf(codeUndefined, "no input for type %s", t)
 }
@@ -75,10 +78,15 @@ func AppendText(dst []byte, t app.Type, v change.Value) []byte {
 		return appendNumText(dst, &n)
 	case app.UUID:
 		return appendUUID(dst, v.B)
-	case app.Timestamptz:
-		return appendTimestamp(dst, v.N)
+	case app.Timestamptz, app.Timestamp:
+		return appendTimestamp(dst, v.N, t == app.Timestamptz)
+	case app.Date:
+		return appendDay(dst, v.N)
 	case app.Interval:
 		return toInterval(v.B).appendText(dst)
+	}
+	if t.IsArray() {
+		return appendArrayText(dst, t.Elem(), v.B)
 	}
 	return append(dst, v.B...) // text, jsonb
 }

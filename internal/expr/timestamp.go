@@ -4,11 +4,14 @@ import (
 	"math"
 	"strconv"
 	"strings"
+
+	"laaster/app"
 )
 
-// parseTimestamp reads ISO 8601 dates and times as PostgreSQL does, and a few words. Text without a zone is UTC.
-func parseTimestamp(src []byte) (int64, error) {
-	p := tsParser{src: src, s: trimSpace(src)}
+// parseTimestamp reads ISO 8601 dates and times as PostgreSQL does, and a few words, as a timestamptz, timestamp or date.
+// Text without a zone is UTC; timestamp and date skip the zone, date the time too.
+func parseTimestamp(t app.Type, src []byte) (int64, error) {
+	p := tsParser{t: t, src: src, s: trimSpace(src)}
 	if len(p.s) > 0 && !isDigit(p.s[0]) {
 		return p.word()
 	}
@@ -29,6 +32,7 @@ func parseTimestamp(src []byte) (int64, error) {
 
 // tsParser holds what was read so far; s is the rest.
 type tsParser struct {
+	t                app.Type
 	src, s           []byte
 	year, month, day int64
 	hour, min, sec   int64
@@ -41,7 +45,7 @@ type tsParser struct {
 func isDigit(c byte) bool { return c-'0' < 10 }
 
 func (p *tsParser) syntax() error {
-	return evalErrorf(codeDateSyntax, "invalid input syntax for type timestamptz: %s", quoteShort(p.src))
+	return evalErrorf(codeDateSyntax, "invalid input syntax for type %s: %s", p.t, quoteShort(p.src))
 }
 
 func (p *tsParser) outOfRange() error {
@@ -55,9 +59,9 @@ func (p *tsParser) word() (int64, error) {
 	}
 	switch strings.ToLower(string(p.s)) {
 	case "infinity":
-		return posInfinity, nil
+		return infinityOf(p.t, 1), nil
 	case "-infinity":
-		return negInfinity, nil
+		return infinityOf(p.t, -1), nil
 	case "epoch":
 		return 0, nil
 	case "now", "today", "tomorrow", "yesterday":
@@ -100,10 +104,10 @@ func (p *tsParser) date() (ok bool) {
 		p.month, _ = p.number(2, 2)
 		p.day, _ = p.number(2, 2)
 		return true
-	} else if n < 3 || n > 6 {
+	} else if n < 3 || n > 7 {
 		return false
 	}
-	p.year, _ = p.number(3, 6)
+	p.year, _ = p.number(3, 7)
 	if !p.skip('-') {
 		return false
 	}
@@ -278,6 +282,15 @@ func (p *tsParser) instant() (int64, error) {
 		return 0, p.outOfRange()
 	}
 	days := daysOf(year, p.month, p.day)
+	if p.t == app.Date {
+		if !validDay(days) {
+			return 0, evalErrorf(codeDateRange, "date out of range: %s", quoteShort(p.src))
+		}
+		return days, nil
+	}
+	if p.t == app.Timestamp {
+		p.offset = 0
+	}
 	if days < minDay || days > maxDay {
 		return 0, evalErrorf(codeDateRange, "timestamp out of range: %s", quoteShort(p.src))
 	}
@@ -288,46 +301,52 @@ func (p *tsParser) instant() (int64, error) {
 	return ts, nil
 }
 
-// appendTimestamp appends PostgreSQL's output in UTC: 2024-01-02 03:04:05.678+00.
-func appendTimestamp(dst []byte, ts int64) []byte {
+// appendTimestamp appends PostgreSQL's output in UTC: 2024-01-02 03:04:05.678, and +00 with a zone.
+func appendTimestamp(dst []byte, ts int64, zone bool) []byte {
 	if !isFinite(ts) {
 		return appendInfinity(dst, ts)
 	}
 	year, month, day, us := fieldsOf(ts)
 	dst, bc := appendDate(dst, year, month, day, ' ')
 	dst = appendClock(dst, us, false)
-	dst = append(dst, "+00"...)
+	if zone {
+		dst = append(dst, "+00"...)
+	}
 	if bc {
 		dst = append(dst, " BC"...)
 	}
 	return dst
 }
 
-// appendTimestampJSON appends RFC 3339 with microseconds, without quotes; years that RFC 3339 cannot write look as PostgreSQL
+// appendTimestampJSON appends RFC 3339 with microseconds, without quotes, and Z with a zone; years that RFC 3339 cannot write look as PostgreSQL
 // prints them.
-func appendTimestampJSON(dst []byte, ts int64) []byte {
+func appendTimestampJSON(dst []byte, ts int64, zone bool) []byte {
 	if !isFinite(ts) {
 		return appendInfinity(dst, ts)
 	}
 	year, month, day, us := fieldsOf(ts)
 	dst, bc := appendDate(dst, year, month, day, 'T')
 	dst = appendClock(dst, us, true)
-	dst = append(dst, 'Z')
+	if zone {
+		dst = append(dst, 'Z')
+	}
 	if bc {
 		dst = append(dst, " BC"...)
 	}
 	return dst
 }
 
-// appendTimestampISO appends what to_jsonb makes of an instant, in quotes: 2024-01-02T03:04:05.678+00:00.
-func appendTimestampISO(dst []byte, ts int64) []byte {
+// appendTimestampISO appends what to_jsonb makes of a time, in quotes: 2024-01-02T03:04:05.678, and +00:00 with a zone.
+func appendTimestampISO(dst []byte, ts int64, zone bool) []byte {
 	dst = append(dst, '"')
 	if !isFinite(ts) {
 		return append(appendInfinity(dst, ts), '"')
 	}
 	year, month, day, us := fieldsOf(ts)
 	dst, bc := appendDate(dst, year, month, day, 'T')
-	dst = append(appendClock(dst, us, false), "+00:00"...)
+	if dst = appendClock(dst, us, false); zone {
+		dst = append(dst, "+00:00"...)
+	}
 	if bc {
 		dst = append(dst, " BC"...)
 	}
@@ -375,14 +394,15 @@ func appendFraction(dst []byte, us int64, six bool) []byte {
 	return dst
 }
 
-// appendPadded appends n >= 0 with at least width digits.
+// appendPadded appends n >= 0 with at least width digits, at most ten.
 func appendPadded(dst []byte, n int64, width int) []byte {
-	limit := int64(1)
-	for range width - 1 {
-		limit *= 10
+	at, rest := len(dst), n
+	dst = append(dst, "0000000000"[:width]...)
+	for i := len(dst) - 1; i >= at && rest > 0; i, rest = i-1, rest/10 {
+		dst[i] = byte('0' + rest%10)
 	}
-	for ; n < limit && limit > 1; limit /= 10 {
-		dst = append(dst, '0')
+	if rest > 0 {
+		return strconv.AppendInt(dst[:at], n, 10)
 	}
-	return strconv.AppendInt(dst, n, 10)
+	return dst
 }

@@ -1,9 +1,40 @@
 package expr
 
-import "laaster/app"
+import (
+	"strings"
 
-// anyType stands in signatures for an argument of any type, as PostgreSQL's "any".
-const anyType app.Type = 0xFF
+	"laaster/app"
+)
+
+// The types below stand in signatures alone. The array of one is an array of what it stands for.
+const (
+	anyType     app.Type = 0x3F // an argument of any type, as PostgreSQL's "any"
+	anyNonArray app.Type = 0x3E // of any type that is no array
+	anyElement  app.Type = 0x3D // one type wherever it occurs, as anyelement and anyarray
+	anyCommon   app.Type = 0x3C // the common type of all such arguments, as anycompatible and anycompatiblearray
+)
+
+// pseudo returns the type that a signature's word stands for.
+func pseudo(name string) app.Type {
+	switch name {
+	case "any":
+		return anyType
+	case "anynonarray":
+		return anyNonArray
+	case "anyelement":
+		return anyElement
+	case "anyarray":
+		return app.Array(anyElement)
+	case "anycompatible":
+		return anyCommon
+	case "anycompatiblearray":
+		return app.Array(anyCommon)
+	}
+	return app.Unknown
+}
+
+// isPseudo reports whether t stands for other types.
+func isPseudo(t app.Type) bool { return t.Elem() >= anyCommon }
 
 // category returns PostgreSQL's type category (pg_type.typcategory), which decides between overloads.
 func category(t app.Type) byte {
@@ -14,14 +45,18 @@ func category(t app.Type) byte {
 		return 'N'
 	case app.Text:
 		return 'S'
-	case app.Timestamptz:
+	case app.Timestamptz, app.Timestamp, app.Date:
 		return 'D'
 	case app.Interval:
 		return 'T'
 	case app.UUID, app.JSONB:
 		return 'U'
-	case anyType:
+	}
+	switch {
+	case isPseudo(t):
 		return 'P'
+	case t.IsArray():
+		return 'A'
 	}
 	return 'X'
 }
@@ -48,8 +83,10 @@ const (
 // castAllowed returns when a value of one type may become another (pg_cast, and the casts by way of text).
 func castAllowed(from, to app.Type) castKind {
 	switch {
-	case from == to, from == app.Unknown, to == anyType:
+	case from == to, from == app.Unknown, to == anyType, to == anyNonArray && !from.IsArray():
 		return castImplicit
+	case from.IsArray() && to.IsArray():
+		return castAllowed(from.Elem(), to.Elem())
 	case to == app.Text:
 		return castAssign
 	case from == app.Text:
@@ -75,6 +112,15 @@ func castAllowed(from, to app.Type) castKind {
 		return when(category(to) == 'N', castAssign)
 	case app.Float8:
 		return when(category(to) == 'N', castAssign)
+	case app.Date:
+		return when(to == app.Timestamp || to == app.Timestamptz, castImplicit)
+	case app.Timestamp:
+		if to == app.Timestamptz {
+			return castImplicit
+		}
+		return when(to == app.Date, castAssign)
+	case app.Timestamptz:
+		return when(to == app.Timestamp || to == app.Date, castAssign)
 	case app.JSONB:
 		return when(category(to) == 'N' || to == app.Bool, castExplicit)
 	}
@@ -89,8 +135,26 @@ func when(ok bool, k castKind) castKind {
 }
 
 // TypeNamed returns the type that a name means, in any of the spellings that PostgreSQL reads ("int4", "bigint",
-// "double precision", "timestamp with time zone", …), folded to lower case with single spaces. Unknown for others.
+// "double precision", "timestamp with time zone", "text[]", "_text", …), folded to lower case with single spaces. Unknown
+// for others.
 func TypeNamed(name string) app.Type {
+	if elem, ok := strings.CutSuffix(name, "[]"); ok {
+		return arrayNamed(strings.TrimSuffix(elem, " "))
+	}
+	if elem, ok := strings.CutPrefix(name, "_"); ok {
+		return arrayNamed(elem)
+	}
+	return scalarNamed(name)
+}
+
+func arrayNamed(elem string) app.Type {
+	if t := scalarNamed(elem); t != app.Unknown {
+		return app.Array(t)
+	}
+	return app.Unknown
+}
+
+func scalarNamed(name string) app.Type {
 	switch name {
 	case "boolean", "bool":
 		return app.Bool
@@ -104,6 +168,10 @@ func TypeNamed(name string) app.Type {
 		return app.Numeric
 	case "text", "varchar", "character varying":
 		return app.Text
+	case "timestamp", "timestamp without time zone":
+		return app.Timestamp
+	case "date":
+		return app.Date
 	case "uuid":
 		return app.UUID
 	case "timestamptz", "timestamp with time zone":
