@@ -18,39 +18,70 @@ type accumulator interface {
 	add(group ref, state []byte, v change.Value, w int64)
 	// result returns the value over what is there; its bytes may be in x.scratch. The error is what PostgreSQL would say.
 	result(x *exec, group ref, state []byte) (change.Value, error)
-	// free lets go of what is kept beside state.
+	// free lets go of what is kept beside state, whatever values are still there.
 	free(group ref, state []byte)
 	// bytes is the memory held beside state.
 	bytes() int
 }
 
-// newAccumulator returns the accumulator of g. Over an input that never takes rows back min and max keep one value.
-func newAccumulator(g *Agg, appendOnly bool) (accumulator, error) {
-	var t app.Type
-	if g.Arg != nil {
-		t = g.Arg.Type
+// lifetime is what an aggregate's input does, which decides how much an accumulator has to keep.
+type lifetime struct {
+	appends bool // rows never go
+	closes  bool // groups are freed while they have rows
+}
+
+// newAccumulator returns the accumulator of g. What add takes is what [aggInput.value] returns.
+func newAccumulator(g *Agg, life lifetime) (accumulator, error) {
+	t := argType(g)
+	acc, err := plainAccumulator(g, t, life)
+	if err != nil || !g.Distinct {
+		return acc, err
 	}
 	switch g.Func {
-	case CountRows:
-		return countOf{}, nil
-	case Count:
-		if g.Distinct {
-			return newDistinct(countOf{}, t), nil
-		}
+	case Count, Sum, Avg, BitXor, StddevSamp, StddevPop, VarSamp, VarPop:
+		return newDistinct(acc, t, life), nil
+	}
+	return acc, nil // once or often is the same, or it sees to it itself
+}
+
+// argType returns the type of the values that an accumulator adds up; Unknown when it takes entries, see [entryMaker].
+func argType(g *Agg) app.Type {
+	switch {
+	case takesEntries(g.Func):
+		return app.Unknown
+	case g.Func == Mode || g.Func == PercentileCont || g.Func == PercentileDisc:
+		return g.Sort[0].X.Type
+	case g.Arg != nil:
+		return g.Arg.Type
+	}
+	return app.Unknown
+}
+
+func plainAccumulator(g *Agg, t app.Type, life lifetime) (accumulator, error) {
+	switch g.Func {
+	case CountRows, Count:
 		return countOf{}, nil
 	case Sum, Avg:
-		acc, err := newSum(g, t)
-		if err == nil && g.Distinct {
-			acc = newDistinct(acc, t)
-		}
-		return acc, err
-	case Min, Max:
-		if !appendOnly {
-			return newOrdered(t, g.Func == Max), nil
-		}
-		return newExtreme(t, g.Func == Max), nil
+		return newSum(g, t)
+	case Min, Max, AnyValue:
+		return newExtremeOf(t, g.Func == Max, life), nil
 	case BoolAnd, BoolOr:
 		return boolOf{and: g.Func == BoolAnd}, nil
+	case BitAnd, BitOr, BitXor:
+		return newBits(g.Func, t, life), nil
+	case StddevSamp, StddevPop, VarSamp, VarPop:
+		return newVariance(g.Func, t)
+	case ApproxDistinct:
+		if life.appends {
+			return newSketch(t), nil
+		}
+		return newDistinct(countOf{}, t, life), nil
+	case PercentileCont, PercentileDisc:
+		return newPercentile(g, t)
+	case Mode:
+		return newMode(t, g.Sort[0].Desc), nil
+	case ArrayAgg, StringAgg, JSONBAgg, JSONBObjectAgg, Only, First:
+		return newList(g, life), nil
 	}
 	return nil, fmt.Errorf("unknown aggregate function %d", g.Func)
 }
@@ -95,149 +126,22 @@ func (b boolOf) result(_ *exec, _ ref, state []byte) (change.Value, error) {
 func (boolOf) free(ref, []byte) {}
 func (boolOf) bytes() int       { return 0 }
 
-// ordered is min and max over values that may go again: all of them, in order. The tree's keys are the group's ref, the
-// value's change.AppendKey, descending for max, and where equal values may be written differently their bytes, so that of
-// equal values the one whose bytes come first is the result.
-type ordered struct {
-	t    app.Type
-	max  bool
-	tree tree
-	key  []byte
-	val  []byte
-}
-
-func newOrdered(t app.Type, max bool) *ordered { return &ordered{t: t, max: max, tree: newTree()} }
-
-func (o *ordered) fixed() int { return 0 }
-
-func (o *ordered) add(group ref, _ []byte, v change.Value, w int64) {
-	o.key = binary.BigEndian.AppendUint64(o.key[:0], uint64(group))
-	o.key = appendOrder(o.key, o.t, v, o.max)
-	o.val = appendValue(o.val[:0], o.t, v)
-	o.tree.add(o.key, o.val, w)
-}
-
-func (o *ordered) result(_ *exec, group ref, _ []byte) (change.Value, error) {
-	o.key = binary.BigEndian.AppendUint64(o.key[:0], uint64(group))
-	c := o.tree.seek(o.key)
-	if !c.valid() || binary.BigEndian.Uint64(c.key()) != uint64(group) {
-		return change.Null(), nil
-	}
-	return valueOf(o.t, c.value()), nil
-}
-
-// free has nothing to do: a group without rows has no values.
-func (o *ordered) free(ref, []byte) {}
-func (o *ordered) bytes() int       { return o.tree.bytes() }
-
-// appendOrder appends the key by which values of a type are ordered, all equal ones that differ in bytes apart.
-func appendOrder(dst []byte, t app.Type, v change.Value, desc bool) []byte {
-	dst = change.AppendKey(dst, t, v, desc, false)
-	if !canonicalType(t) {
-		dst = append(dst, v.B...)
-	}
-	return dst
-}
-
-// appendValue appends the bytes of a value that is not NULL.
-func appendValue(dst []byte, t app.Type, v change.Value) []byte {
-	if inNumber(t) {
-		return binary.LittleEndian.AppendUint64(dst, uint64(v.N))
-	}
-	return append(dst, v.B...)
-}
-
-func valueOf(t app.Type, b []byte) change.Value {
-	if inNumber(t) {
-		return change.Int(getInt(b))
-	}
-	return change.Bytes(b)
-}
-
-// inNumber reports whether values of a type are in Value.N.
-func inNumber(t app.Type) bool {
-	switch t {
-	case app.Bool, app.Int4, app.Int8, app.Float8, app.Timestamptz:
-		return true
-	}
-	return false
-}
-
-// extreme is min and max over values that never go: one value per group. The state is the ref of a block with the
-// length of the order key (4 bytes), the length of the value (4 bytes), the order key and the value; 0 while there is none.
-type extreme struct {
-	t    app.Type
-	max  bool
-	slab slab
-	key  []byte
-	val  []byte
-}
-
-func newExtreme(t app.Type, max bool) *extreme { return &extreme{t: t, max: max, slab: newSlab()} }
-
-func (e *extreme) fixed() int { return 8 }
-
-func (e *extreme) add(_ ref, state []byte, v change.Value, _ int64) {
-	e.key = appendOrder(e.key[:0], e.t, v, e.max)
-	r := ref(getInt(state))
-	var block []byte
-	have := 0
-	if r != 0 {
-		block = e.slab.at(r)
-		k, n := binary.LittleEndian.Uint32(block), binary.LittleEndian.Uint32(block[4:])
-		if string(e.key) >= string(block[8:8+k]) {
-			return
-		}
-		have = int(8 + k + n)
-	}
-	e.val = appendValue(e.val[:0], e.t, v)
-	need := 8 + len(e.key) + len(e.val)
-	if r == 0 || !fits(have, need) {
-		if r != 0 {
-			e.slab.release(r)
-		}
-		r = e.slab.alloc(need)
-		putInt(state, int64(r))
-		block = e.slab.at(r)
-	}
-	binary.LittleEndian.PutUint32(block, uint32(len(e.key)))
-	binary.LittleEndian.PutUint32(block[4:], uint32(len(e.val)))
-	copy(block[8:], e.key)
-	copy(block[8+len(e.key):], e.val)
-}
-
-func (e *extreme) result(_ *exec, _ ref, state []byte) (change.Value, error) {
-	r := ref(getInt(state))
-	if r == 0 {
-		return change.Null(), nil
-	}
-	block := e.slab.at(r)
-	k, n := binary.LittleEndian.Uint32(block), binary.LittleEndian.Uint32(block[4:])
-	return valueOf(e.t, block[8+k:8+k+n]), nil
-}
-
-func (e *extreme) free(_ ref, state []byte) {
-	if r := ref(getInt(state)); r != 0 {
-		e.slab.release(r)
-	}
-}
-
-func (e *extreme) bytes() int { return e.slab.bytes }
-
 // distinct hands each value to another accumulator once, however often it is there. Values that are equal but written
 // differently are handed on as the form whose bytes come first.
 type distinct struct {
 	accumulator
 	t     app.Type
-	exact bool
-	count table // exact: ref of the group, value → how often it is there
-	forms tree  // else: ref of the group, order key with the value's bytes → the bytes
+	exact bool  // the table is used
+	count table // ref of the group, value → how often it is there
+	forms tree  // or: ref of the group, order key with the value's bytes → the value
 	key   []byte
 	old   []byte
+	val   []byte
 }
 
-func newDistinct(of accumulator, t app.Type) *distinct {
-	d := &distinct{accumulator: of, t: t, exact: canonicalType(t)}
+// newDistinct uses the tree where values have forms, and where groups are freed with what they have: it lists a group's values.
+func newDistinct(of accumulator, t app.Type, life lifetime) *distinct {
+	d := &distinct{accumulator: of, t: t, exact: canonicalType(t) && !life.closes}
 	if d.exact {
 		d.count = newTable()
 	} else {
@@ -274,17 +178,20 @@ func (d *distinct) addForm(group ref, state []byte, v change.Value, w int64) {
 	n := len(d.key)
 	old, had := d.form(n)
 	d.old = append(d.old[:0], old...)
-	d.key = append(d.key, v.B...)
-	d.forms.add(d.key, v.B, w)
+	if !canonicalType(d.t) {
+		d.key = append(d.key, v.B...)
+	}
+	d.val = appendValue(d.val[:0], d.t, v)
+	d.forms.add(d.key, d.val, w)
 	now, has := d.form(n)
 	if had && has && string(d.old) == string(now) {
 		return
 	}
 	if had {
-		d.accumulator.add(group, state, change.Bytes(d.old), -1)
+		d.accumulator.add(group, state, valueOf(d.t, d.old), -1)
 	}
 	if has {
-		d.accumulator.add(group, state, change.Bytes(now), 1)
+		d.accumulator.add(group, state, valueOf(d.t, now), 1)
 	}
 }
 
@@ -295,6 +202,13 @@ func (d *distinct) form(n int) ([]byte, bool) {
 		return nil, false
 	}
 	return c.value(), true
+}
+
+func (d *distinct) free(group ref, state []byte) {
+	if !d.exact { // else no value is left
+		d.forms.drop(group)
+	}
+	d.accumulator.free(group, state)
 }
 
 func (d *distinct) bytes() int {

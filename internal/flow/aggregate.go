@@ -10,7 +10,7 @@ import (
 )
 
 // aggregate keeps one entry per group: its rows and one accumulator per aggregate function. A group is shown while it has
-// rows; without keys there is one group, always shown.
+// rows; without keys there is one group, always shown. A group that a watermark closes is freed, and stays shown as it is.
 //
 // The entry's value is the number of rows (8 bytes), then the accumulators' states, each of a fixed size: entries never
 // move, so that a group's ref names it in the ordered state of min, max and DISTINCT. Its key is the row of the key values
@@ -23,17 +23,24 @@ type aggregate struct {
 	keyRow   *change.Layout
 	outRow   *change.Layout
 	aggs     []aggState
+	working  []*aggState // those that add something of a row
+	computed []*aggState // those of working whose argument is computed
+	sets     []*distinctSet
+	inputs   rowInputs
 	exact    bool
-	direct   bool // nothing has to be evaluated
+	direct   bool // nothing has to be computed
 	groups   table
 	forms    tree // only unless exact: ref of the group, row of the key values
-	size     int  // of a value
+	closes   *closeIndex
+	size     int // of a value
 	touched  []touchedGroup
 	errors   *errorLog
 	out      []delta
 	vals     []change.Value // of keys
 	results  []change.Value // keys and aggregates
 	key, buf []byte
+	last     []byte // the key of the row before, whose group is lastRef; 0: none
+	lastRef  ref
 }
 
 type touchedGroup struct {
@@ -41,62 +48,56 @@ type touchedGroup struct {
 	h      uint64
 	old    change.Row // nil: not shown before the batch
 	failed error      // why an aggregate had no result then: overflow
+	key    change.Row // of the keys, when failed
 }
-
-// aggState is one aggregate function in its place.
-type aggState struct {
-	accumulator
-	how    how
-	column int       // the argument, when it is a plain column
-	arg    expr.Func // nil: none, or a plain column
-	filter expr.Func // nil: none
-	at     int       // of its state in the group's value
-	size   int
-	val    change.Value // of the row at hand
-	skip   bool         // FILTER left the row at hand out
-}
-
-// how is the way from a row to an accumulator. Most aggregates are counts and sums of plain columns: without the detour over
-// compiled functions and an interface, a row costs half.
-type how uint8
-
-const (
-	howRows     how = iota // count(*): the group's own number of rows
-	howIntegers            // sum or avg of a plain integer column
-	howColumn              // a plain column
-	howValue               // an expression or a FILTER: evaluated before anything changes, since it may fail
-)
 
 func newAggregate(p *Aggregate, appendOnly bool, errors *errorLog) (*aggregate, error) {
 	in := change.NewLayout(p.In.Columns())
-	keys, err := compileAll(p.Keys, in)
-	if err != nil {
-		return nil, err
-	}
 	types := p.Columns()
-	a := &aggregate{keys: keys, inRow: in, keyRow: change.NewLayout(types[:len(keys)]), outRow: change.NewLayout(types),
-		errors: errors, groups: newTable(), size: 8, vals: make([]change.Value, len(keys)),
-		results: make([]change.Value, len(types))}
+	n := len(p.Keys)
+	a := &aggregate{inRow: in, keyRow: change.NewLayout(types[:n]), outRow: change.NewLayout(types),
+		errors: errors, groups: newTable(), size: 8, vals: make([]change.Value, n), results: make([]change.Value, len(types))}
 	if a.exact = canonical(a.keyRow); a.exact {
 		a.columns = plainColumns(p.Keys)
 	} else {
 		a.forms = newTree()
 	}
-	a.direct = a.columns != nil
-	for i := range p.Aggs {
-		s, err := newAggState(&p.Aggs[i], in, appendOnly)
+	for _, k := range p.Keys {
+		f, err := compileMemoized(k, in)
 		if err != nil {
 			return nil, err
 		}
-		s.size = s.fixed()
-		if s.how != howRows {
-			s.at = a.size
-			a.size += s.size
-		}
-		a.direct = a.direct && s.how != howValue
-		a.aggs = append(a.aggs, s)
+		a.keys = append(a.keys, f)
 	}
-	return a, nil
+	if p.Closes != nil && n > 0 {
+		a.closes = newCloseIndex(p.Closes, types[p.Closes.Col], a.size)
+		a.size += closeRefs
+	}
+	return a, a.build(p.Aggs, lifetime{appends: appendOnly, closes: a.closes != nil})
+}
+
+func (a *aggregate) build(aggs []Agg, life lifetime) error {
+	b := newCallBuilder(a, life)
+	for i := range aggs {
+		if err := b.add(&aggs[i]); err != nil {
+			return err
+		}
+	}
+	for _, d := range a.sets {
+		d.done()
+	}
+	for i := range a.aggs {
+		g := &a.aggs[i]
+		if g.how == howNothing {
+			continue
+		}
+		a.working = append(a.working, g)
+		if g.value >= 0 || g.entry != nil {
+			a.computed = append(a.computed, g)
+		}
+	}
+	a.direct = a.columns != nil && len(a.computed) == 0 && len(a.inputs.filters) == 0 && len(a.inputs.values) == 0
+	return nil
 }
 
 // plainColumns returns the columns that the nodes are; nil when one is something else.
@@ -111,55 +112,25 @@ func plainColumns(nodes []*expr.Node) []int {
 	return cols
 }
 
-func newAggState(g *Agg, in *change.Layout, appendOnly bool) (aggState, error) {
-	var s aggState
-	for _, c := range []struct {
-		n *expr.Node
-		f *expr.Func
-	}{{g.Arg, &s.arg}, {g.Filter, &s.filter}} {
-		if c.n == nil {
-			continue
-		}
-		fs, err := compileAll([]*expr.Node{c.n}, in)
-		if err != nil {
-			return s, err
-		}
-		*c.f = fs[0]
-	}
-	acc, err := newAccumulator(g, appendOnly)
-	s.accumulator = acc
-	_, integers := acc.(intSum)
-	switch {
-	case g.Filter != nil:
-		s.how = howValue
-	case g.Func == CountRows:
-		s.how = howRows
-	case g.Arg.Kind != expr.KColumn:
-		s.how = howValue
-	default:
-		s.column, s.arg = g.Arg.Col, nil
-		if s.how = howColumn; integers {
-			s.how = howIntegers
-		}
-	}
-	return s, err
-}
-
 func (a *aggregate) apply(x *exec, in []delta) []delta {
-	a.touched, a.out = a.touched[:0], a.out[:0]
+	a.touched, a.out, a.lastRef = a.touched[:0], a.out[:0], 0
+	if a.closes != nil {
+		a.closes.mark = x.mark(a.closes.bound.Tables)
+		for _, r := range a.closes.take(&a.groups, a.closes.mark) {
+			a.free(a.groups.hash(a.groups.key(r)), r)
+		}
+	}
 	if x.first && len(a.keys) == 0 {
 		a.key = a.key[:0]
 		h := a.groups.hash(nil)
-		a.create(h)
-		a.touched = append(a.touched, touchedGroup{r: a.groups.find(h, nil), h: h})
-		a.groups.setMark(a.touched[0].r, 0)
+		a.touch(a.create(h), touchedGroup{h: h})
 	}
 	for _, d := range in {
 		if !a.direct {
 			x.ctx.Reset()
 			x.ctx.Row = d.row
 			if err := a.evaluate(&x.ctx); err != nil {
-				a.errors.add(x, err, d.w)
+				a.errors.add(x, a.inRow, d.row, err, d.w)
 				continue
 			}
 		}
@@ -171,42 +142,34 @@ func (a *aggregate) apply(x *exec, in []delta) []delta {
 	return a.out
 }
 
-// evaluate computes everything that the operator needs of a row, so that a row that fails anywhere changes nothing.
+// due reports whether there are groups to be freed.
+func (a *aggregate) due(x *exec) bool {
+	return a.closes != nil && a.closes.due(x.mark(a.closes.bound.Tables))
+}
+
+func (a *aggregate) next() int64 { return never }
+
+// evaluate computes everything that the operator needs of a row.
 func (a *aggregate) evaluate(c *expr.Ctx) error {
 	if a.columns == nil {
 		if err := evaluate(c, a.keys, a.vals); err != nil {
 			return err
 		}
 	}
-	for i := range a.aggs {
-		g := &a.aggs[i]
-		if g.how != howValue {
-			continue
-		}
-		if g.filter != nil {
-			v, err := g.filter(c)
-			if err != nil {
-				return err
-			}
-			if g.skip = !v.True(); g.skip {
-				continue
-			}
-		}
-		if g.arg != nil {
-			v, err := g.arg(c)
-			if err != nil {
-				return err
-			}
-			g.val = v
-		}
-	}
-	return nil
+	return a.compute(c)
 }
 
 // add counts the evaluated row w times in its group.
 func (a *aggregate) add(x *exec, row change.Row, w int64) {
 	a.encodeKey(row)
-	r := a.group(x)
+	r := a.lastRef
+	if r == 0 || string(a.key) != string(a.last) {
+		if r = a.group(x, w); r == 0 {
+			return
+		}
+		a.lastRef = r
+		a.last = append(a.last[:0], a.key...)
+	}
 	if !a.exact {
 		a.buf = binary.BigEndian.AppendUint64(a.buf[:0], uint64(r))
 		a.buf = a.keyRow.Append(a.buf, a.vals)
@@ -214,39 +177,61 @@ func (a *aggregate) add(x *exec, row change.Row, w int64) {
 	}
 	state := a.groups.slab.at(r)[itemHeader+len(a.key):][:a.size]
 	putInt(state, getInt(state)+w)
-	for i := range a.aggs {
-		g := &a.aggs[i]
-		if g.how == howRows {
+	for _, g := range a.working {
+		if g.filter >= 0 && !a.inputs.pass[g.filter] {
+			continue
+		}
+		v := a.value(g.column, g.value, row)
+		if g.how == howEntry {
+			v = g.val
+		}
+		if v.Null {
 			continue
 		}
 		own := state[g.at : g.at+g.size]
 		switch g.how {
+		case howCount:
+			putInt(own, getInt(own)+w)
 		case howIntegers:
-			if v := a.inRow.Get(row, g.column); !v.Null {
-				addInteger(own, v.N, w)
-			}
-		case howColumn:
-			if v := a.inRow.Get(row, g.column); !v.Null {
-				g.add(r, own, v, w)
-			}
+			addInteger(own, v.N, w)
 		default:
-			if !g.skip && !g.val.Null {
-				g.add(r, own, g.val, w)
-			}
+			g.add(r, own, v, w)
+		}
+	}
+	for _, d := range a.sets {
+		if v := a.value(d.column, d.value, row); !v.Null {
+			d.add(r, state, v, w, a.inputs.pass)
 		}
 	}
 }
 
-// group returns the group of a.key, made if need be, and notes what it showed before the batch touched it.
-func (a *aggregate) group(x *exec) ref {
+// value returns an argument; not NULL when there is none.
+func (a *aggregate) value(column, value int, row change.Row) change.Value {
+	switch {
+	case column >= 0:
+		return a.inRow.Get(row, column)
+	case value >= 0:
+		return a.inputs.vals[value]
+	}
+	return change.Value{}
+}
+
+// group returns the group of a.key, made if need be, and notes what it showed before the batch touched it. It returns 0 when there is no
+// such group and it is closed, or w is negative: a row goes from a group that was closed.
+func (a *aggregate) group(x *exec, w int64) ref {
 	h := a.groups.hash(a.key)
 	r := a.groups.find(h, a.key)
 	if r == 0 {
+		if a.closes != nil && (w < 0 || a.closes.shut(a.closing())) {
+			return 0
+		}
 		r = a.create(h)
-		a.touch(r, touchedGroup{r: r, h: h})
+		a.touch(r, touchedGroup{h: h})
 	} else if m := a.groups.mark(r); int(m) >= len(a.touched) || a.touched[m].r != r {
-		t := touchedGroup{r: r, h: h}
-		t.old, t.failed = a.row(x, r)
+		t := touchedGroup{h: h}
+		if t.old, t.failed = a.row(x, r); t.failed != nil {
+			t.key = x.scratch.copy(a.shownKey(r))
+		}
 		a.touch(r, t)
 	}
 	return r
@@ -271,12 +256,34 @@ func (a *aggregate) encodeKey(row change.Row) {
 func (a *aggregate) create(h uint64) ref {
 	r := a.groups.insert(h, a.key, a.size)
 	clear(a.groups.value(r))
+	if a.closes != nil {
+		a.closes.add(&a.groups, r, a.closing())
+	}
 	return r
 }
 
+// closing returns the value of a.key by which its group is closed.
+func (a *aggregate) closing() change.Value {
+	if !a.exact {
+		return a.vals[a.closes.bound.Col]
+	}
+	return a.keyRow.Get(a.key, a.closes.bound.Col)
+}
+
 func (a *aggregate) touch(r ref, t touchedGroup) {
+	t.r = r
 	a.groups.setMark(r, uint32(len(a.touched)))
 	a.touched = append(a.touched, t)
+}
+
+// shownKey returns the row of the key values that the group, which has rows, shows.
+func (a *aggregate) shownKey(r ref) change.Row {
+	if a.exact {
+		return a.groups.key(r)
+	}
+	a.buf = binary.BigEndian.AppendUint64(a.buf[:0], uint64(r))
+	c := a.forms.seek(a.buf)
+	return c.key()[8:]
 }
 
 // row returns what the group shows now: nothing when it has no rows or when a result failed.
@@ -285,12 +292,7 @@ func (a *aggregate) row(x *exec, r ref) (change.Row, error) {
 	if binary.LittleEndian.Uint64(state) == 0 && len(a.keys) > 0 {
 		return nil, nil
 	}
-	keyRow := change.Row(a.groups.key(r))
-	if !a.exact {
-		a.buf = binary.BigEndian.AppendUint64(a.buf[:0], uint64(r))
-		c := a.forms.seek(a.buf)
-		keyRow = c.key()[8:]
-	}
+	keyRow := a.shownKey(r)
 	n := len(a.keys)
 	for i := range n {
 		a.results[i] = a.keyRow.Get(keyRow, i)
@@ -310,10 +312,10 @@ func (a *aggregate) row(x *exec, r ref) (change.Row, error) {
 func (a *aggregate) show(x *exec, t *touchedGroup) {
 	row, err := a.row(x, t.r)
 	if t.failed != nil {
-		a.errors.add(x, nil, -1)
+		a.errors.add(x, a.keyRow, t.key, nil, -1)
 	}
 	if err != nil {
-		a.errors.add(x, err, 1)
+		a.errors.add(x, a.keyRow, a.shownKey(t.r), err, 1)
 	}
 	if !bytes.Equal(t.old, row) {
 		if t.old != nil {
@@ -323,15 +325,38 @@ func (a *aggregate) show(x *exec, t *touchedGroup) {
 			a.out = append(a.out, delta{row, 1})
 		}
 	}
-	state := a.groups.value(t.r)
-	if len(a.keys) == 0 || binary.LittleEndian.Uint64(state) != 0 {
+	if getInt(a.groups.value(t.r)) != 0 {
 		return
 	}
-	for i := range a.aggs {
-		g := &a.aggs[i]
-		g.free(t.r, state[g.at:g.at+g.size])
+	if len(a.keys) == 0 { // the one group stays, as it was made
+		a.empty(t.r)
+		return
 	}
-	a.groups.remove(t.h, t.r)
+	if a.closes != nil {
+		a.closes.remove(&a.groups, t.r)
+	}
+	a.free(t.h, t.r)
+}
+
+// free forgets a group and all that it has.
+func (a *aggregate) free(h uint64, r ref) {
+	a.empty(r)
+	if !a.exact {
+		a.forms.drop(r)
+	}
+	a.groups.remove(h, r)
+}
+
+// empty takes a group back to what create makes.
+func (a *aggregate) empty(r ref) {
+	state := a.groups.value(r)
+	for _, g := range a.working {
+		g.free(r, state[g.at:g.at+g.size])
+	}
+	for _, d := range a.sets {
+		d.free(state)
+	}
+	clear(state)
 }
 
 func (a *aggregate) bytes() int {
@@ -339,8 +364,14 @@ func (a *aggregate) bytes() int {
 	if !a.exact {
 		n += a.forms.bytes()
 	}
-	for i := range a.aggs {
-		n += a.aggs[i].bytes()
+	for _, g := range a.working {
+		n += g.bytes()
+	}
+	for _, d := range a.sets {
+		n += d.bytes()
+	}
+	if a.closes != nil {
+		n += a.closes.tree.bytes()
 	}
 	return n
 }

@@ -5,8 +5,18 @@ import "laaster/internal/change"
 // arena holds what one batch makes: rows and keys that live until the batch is applied. Taking from it does not allocate once
 // it has grown to what batches need.
 type arena struct {
-	buf []byte
+	buf   []byte
+	peak  int // bytes that the largest of the last batches took
+	since int // batches
 }
+
+// A buffer is let go when it was far too large for so many batches in a row; one above arenaMax at the next smaller batch. With buffers that
+// went after one small batch, views whose batches differ in size spent a quarter of the time in growing them again.
+const (
+	arenaKept = 4 << 20
+	arenaMax  = 64 << 20
+	arenaSpan = 256
+)
 
 // Growing the buffer moves what comes later; slices given out before stay where they were and stay valid.
 func (a *arena) copy(b []byte) []byte {
@@ -22,10 +32,17 @@ func (a *arena) row(l *change.Layout, vals []change.Value) change.Row {
 	return a.buf[at:len(a.buf):len(a.buf)]
 }
 
-// reset forgets everything. A buffer that one great batch blew up is let go.
+// reset forgets everything. A buffer that one great batch blew up is let go, some batches later.
 func (a *arena) reset() {
-	if cap(a.buf) > 4<<20 && len(a.buf) < cap(a.buf)/16 {
-		a.buf = nil
+	a.peak, a.since = max(a.peak, len(a.buf)), a.since+1
+	if cap(a.buf) > arenaMax {
+		a.peak, a.since = len(a.buf), arenaSpan
+	}
+	if a.since >= arenaSpan {
+		if cap(a.buf) > arenaKept && a.peak < cap(a.buf)/4 {
+			a.buf = nil
+		}
+		a.peak, a.since = 0, 0
 	}
 	a.buf = a.buf[:0]
 }

@@ -5,17 +5,18 @@ import "fmt"
 // births knows since which definition of the log each relation has been what it is now: a client that last saw it before
 // that has to take it anew.
 type births struct {
-	ids  map[string]int // relation by name
-	hash []string       // by relation, as the program's own definition has it
-	born []uint64       // by relation; 0: not defined so far
+	hash []string         // by relation, as the program's own definition has it
+	last map[string]birth // by name, of the log's last definition
+}
+
+// birth is a relation of the log and the sequence of the definition since which it has had this hash.
+type birth struct {
+	hash string
+	seq  uint64
 }
 
 func (b *births) init(p *Program, opt *Options) error {
-	b.ids = map[string]int{}
-	b.hash, b.born = make([]string, len(p.Relations)), make([]uint64, len(p.Relations))
-	for i, r := range p.Relations {
-		b.ids[r.Name] = i
-	}
+	b.hash, b.last = make([]string, len(p.Relations)), map[string]birth{}
 	if opt.Definition == nil {
 		return nil
 	}
@@ -23,10 +24,12 @@ func (b *births) init(p *Program, opt *Options) error {
 	if err != nil {
 		return fmt.Errorf("flow: the program's own definition: %w", err)
 	}
+	hashes := map[string]string{}
 	for _, r := range rels {
-		if i, ok := b.ids[r.Name]; ok {
-			b.hash[i] = r.Hash
-		}
+		hashes[r.Name] = r.Hash
+	}
+	for i, r := range p.Relations {
+		b.hash[i] = hashes[r.Name]
 	}
 	return nil
 }
@@ -40,23 +43,21 @@ func (b *births) define(seq uint64, doc []byte, opt *Options) error {
 	if err != nil {
 		return fmt.Errorf("definition: %w", err)
 	}
-	same := make([]bool, len(b.born))
+	last := make(map[string]birth, len(rels))
 	for _, r := range rels {
-		if i, ok := b.ids[r.Name]; ok {
-			same[i] = r.Hash == b.hash[i]
+		if last[r.Name] = b.last[r.Name]; last[r.Name].hash != r.Hash {
+			last[r.Name] = birth{r.Hash, seq}
 		}
 	}
-	for i := range b.born {
-		switch {
-		case !same[i]:
-			b.born[i] = 0
-		case b.born[i] == 0:
-			b.born[i] = seq
-		}
-	}
+	b.last = last
 	return nil
 }
 
 // Birth returns the sequence of the definition since which the relation has the columns and the query that it has now; 0
 // when the log so far has no such definition (or Options.Definition is nil).
-func (e *Engine) Birth(relation int) uint64 { return e.births.born[relation] }
+func (e *Engine) Birth(relation int) uint64 {
+	if b := e.births.last[e.prog.Relations[relation].Name]; b.hash == e.births.hash[relation] {
+		return b.seq
+	}
+	return 0
+}

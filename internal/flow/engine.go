@@ -17,12 +17,17 @@ type Engine struct {
 	x     exec
 	seq   uint64 // of the last batch; 0: none yet
 	stamp int64
+	began uint64 // the first batch
 
-	tables []*tableState // in the order of Relations
+	tables []*tableState // in the order of Relations; those that the program leaves out are not among them
 	byID   map[uint32]*tableState
 	sinks  []*sink // by table: nil unless it is kept and somebody may read it
-	views  []*view
-	deltas [][]delta // by relation: what the batch changed
+	*graph
+	system system
+	deltas [][]delta        // by relation: what the batch changed
+	stops  []change.Stopped // of this batch
+	clock  clock
+	marks  *marks
 
 	seen       window // client-made keys of tables that are not kept
 	requests   window // idempotency keys
@@ -41,8 +46,8 @@ func New(p *Program, opt Options) (*Engine, error) {
 	}
 	e := &Engine{prog: p, opt: opt, byID: map[uint32]*tableState{}, deltas: make([][]delta, len(p.Relations)),
 		seen: newWindow(domainSeen, 0), requests: newWindow(domainRequest, rememberedSkip)}
-	for _, rel := range p.Relations {
-		if rel.Table == nil {
+	for i, rel := range p.Relations {
+		if rel.Table == nil || p.Only != nil && !p.Only[i] {
 			continue
 		}
 		t, err := newTableState(rel)
@@ -56,13 +61,13 @@ func New(p *Program, opt Options) (*Engine, error) {
 		e.byID[rel.Table.Catalog] = t
 		e.sinks = append(e.sinks, tableSink(p.Definition, t))
 	}
-	for _, vp := range p.Views {
-		v, err := newView(p, vp)
-		if err != nil {
-			return nil, fmt.Errorf("flow: view %s: %w", p.Relations[vp.Relation].Name, err)
-		}
-		e.views = append(e.views, v)
+	var err error
+	if e.graph, err = newGraph(p); err != nil {
+		return nil, err
 	}
+	e.system = newSystem(p)
+	e.x.tables, e.x.maxJoinRows, e.x.maxStep = e.byID, opt.MaxJoinRows, int(min(max(opt.MaxViewBytes, stepBytes>>4), stepBytes))
+	e.keepTime()
 	if err := e.births.init(p, &opt); err != nil {
 		return nil, err
 	}
@@ -75,7 +80,7 @@ func tableSink(def *app.Definition, t *tableState) *sink {
 	if !t.rules.Table.Kept || !readable {
 		return nil
 	}
-	s := newSink(t.rel)
+	s := newSink(t.rel, tableIdentity(t.rules))
 	s.quiet = t.kept
 	return &s
 }
@@ -87,11 +92,15 @@ func (e *Engine) Apply(b *change.Batch) (*change.Epoch, error) {
 	if h.Seq <= e.seq || h.Stamp < e.stamp {
 		return nil, fmt.Errorf("batch %d (stamp %d) after batch %d (stamp %d)", h.Seq, h.Stamp, e.seq, e.stamp)
 	}
-	e.x.begin(h.Seq, h.Stamp, e.seq == 0)
+	e.x.begin(h.Seq, h.Stamp)
+	if e.seq == 0 {
+		e.began = h.Seq
+	}
 	e.seq, e.stamp = h.Seq, h.Stamp
 	limit := h.Stamp - e.opt.Window.Microseconds()
 	e.seen.expire(limit)
 	e.requests.expire(limit)
+	e.beginTime()
 
 	epoch := &change.Epoch{Seq: h.Seq, Stamp: h.Stamp, Outcomes: make([]change.Outcome, 0, h.Entries)}
 	it, en := b.Entries(), change.Entry{}
@@ -102,11 +111,13 @@ func (e *Engine) Apply(b *change.Batch) (*change.Epoch, error) {
 		}
 		epoch.Outcomes = append(epoch.Outcomes, out)
 	}
+	e.settleTime()
 	if err := e.flow(); err != nil {
 		return nil, fmt.Errorf("batch %d: %w", h.Seq, err)
 	}
 	e.collect(epoch)
-	e.seenMemory.Store(int64(e.seen.bytes() + e.requests.bytes()))
+	_, own := e.remembered()
+	e.seenMemory.Store(int64(e.seen.bytes() + e.requests.bytes() + own))
 	return epoch, nil
 }
 
@@ -117,24 +128,23 @@ func (e *Engine) entry(en *change.Entry) (change.Outcome, error) {
 	return e.write(en)
 }
 
-// flow carries the tables' changes through the views, each after what it reads.
+// flow carries the tables' changes through the views.
 func (e *Engine) flow() error {
 	for i, t := range e.tables {
 		t.finish()
-		e.deltas[t.rel.ID] = t.out
+		e.changed(t.rel.ID, t.out)
 		if s := e.sinks[i]; s != nil {
 			if _, err := s.take(&e.x, t.out); err != nil {
 				return err
 			}
 		}
 	}
-	for _, v := range e.views {
-		out, err := v.run(&e.x, e.deltas[v.from])
-		if err != nil {
-			return err
-		}
-		e.deltas[v.rel.ID] = out
+	e.run()
+	e.checkSizes()
+	if err := e.finishSystem(); err != nil {
+		return err
 	}
+	e.endRun()
 	return nil
 }
 
@@ -170,10 +180,13 @@ func (e *Engine) collect(epoch *change.Epoch) {
 			s.moved = s.moved[:0]
 		})
 	}
+	slices.SortFunc(e.stops, func(a, b change.Stopped) int { return a.Relation - b.Relation })
+	epoch.Stopped, e.stops = e.stops, nil
 	epoch.Bytes = size + changes*rowChangeSize + relations*deltaSize + len(epoch.Outcomes)*outcomeSize + epochSize
 	for _, t := range e.tables {
 		t.reset()
 	}
+	e.marks.end()
 	clear(e.deltas)
 }
 
@@ -195,6 +208,11 @@ func (e *Engine) eachSink(f func(s *sink)) {
 	for _, v := range e.views {
 		if len(v.sink.moved) > 0 {
 			f(&v.sink)
+		}
+	}
+	for _, s := range e.system.sinks {
+		if len(s.moved) > 0 {
+			f(s)
 		}
 	}
 }
@@ -220,10 +238,11 @@ func (e *Engine) Fingerprint() [16]byte {
 	}
 	for _, v := range e.views {
 		put(v.sink.sum, v.sink.rows)
-		put(sum128{}, v.errors.rows)
+		put(sum128{uint64(v.late.count), 0}, v.failing())
 	}
 	put(e.seen.sum, int64(e.seen.t.n))
 	put(e.requests.sum, int64(e.requests.t.n))
+	b = e.timeFingerprint(b)
 	b = binary.LittleEndian.AppendUint64(b, uint64(e.stamp))
 	sum := hash128(domainState, b)
 	var out [16]byte

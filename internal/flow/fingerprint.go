@@ -67,9 +67,15 @@ func hash128(domain uint64, b []byte) sum128 {
 	return sum128{fold(x^mixD, y^mixC) ^ x, fold(y^mixB, x^mixA) ^ y}
 }
 
-// Domains of hash128. Relations use their index.
+// Domains of hash128. Relations use what domainOf makes of their identity.
 const (
 	domainSeen = 1<<32 + iota
 	domainRequest
 	domainState
+	domainError
+	domainIdentity
+	domainQueue
 )
+
+// domainOf returns the domain for the rows of the relation with this identity.
+func domainOf(identity string) uint64 { return hash128(domainIdentity, []byte(identity)).lo }

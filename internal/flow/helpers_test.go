@@ -34,7 +34,7 @@ func (p *programOf) table(name string, pk []int, appendOnly, kept bool, cols ...
 	l := change.ColumnLayout(t.Columns)
 	r.Table = &expr.TableRules{Table: t, Catalog: uint32(r.ID + 1), Version: 1, Layout: l,
 		Versions: []expr.TableVersion{{Version: 1, Columns: len(t.Columns), Layout: l}}, Fill: make([]change.Value, len(t.Columns)),
-		Defaults: make([]*expr.Node, len(t.Columns))}
+		Defaults: make([]*expr.Node, len(t.Columns)), EventTime: -1}
 	if len(pk) == 0 {
 		p.copies(r)
 	}

@@ -44,7 +44,9 @@ func (e *Engine) filtered(t *tableState, en *change.Entry, rec *change.Record, o
 		return reject, nil
 	}
 	for i := range e.matches {
-		if m := &e.matches[i]; !same(m.row, m.now) {
+		m := &e.matches[i]
+		t.wrote(&e.x, m.h, m.key)
+		if !same(m.row, m.now) {
 			t.set(&e.x, m.h, m.r, m.key, m.now)
 		}
 	}

@@ -11,82 +11,39 @@ import (
 // the batch to after it, so that whatever is removed was there: no operator ever sees a negative multiset.
 type operator interface {
 	// apply takes the input's change and returns the output's, which lives until the next call (its rows until the batch
-	// ends). It is called once per batch in which the input changed, and at the engine's first batch.
+	// ends). It is called once per batch in which the input changed, and in the engine's first batch (x.first).
 	apply(x *exec, in []delta) []delta
-	// bytes is the memory that the operator's state holds.
+	// bytes is what the operator's state takes: a function of the state (sums of what table, tree and slab say, and of fixed
+	// sizes), never of capacities or of what came and went before, since limits are decided by it.
 	bytes() int
 	// name is what EXPLAIN and metrics call the operator.
 	name() string
 }
 
-// step is an operator in its place, counted.
-type step struct {
-	operator
-	in, out uint64 // rows, removals included
+// multiOperator is an operator with any number of inputs; else it is as an operator.
+type multiOperator interface {
+	// apply takes the change of each input. When several changed, the output's removals are of rows that its output before the batch
+	// or its insertions ahead of them have.
+	apply(x *exec, in [][]delta) []delta
+	bytes() int
+	name() string
 }
 
-// view is one running view.
-type view struct {
-	rel    *expr.Relation
-	from   int    // the relation it reads
-	steps  []step // from the scan to the root
-	sink   sink
-	errors errorLog
+// timed is an operator that has something to do when time passes, even when nothing comes in.
+type timed interface {
+	// due reports whether apply must be called at x's time: x.now and x.mark.
+	due(x *exec) bool
+	// next returns the time of now() at which due will be true; never when only a watermark can bring that about or nothing waits.
+	next() int64
 }
 
-// run takes what changed in the relation that the view reads and returns what changed in the view, consolidated.
-func (v *view) run(x *exec, in []delta) ([]delta, error) {
-	for i := range v.steps {
-		s := &v.steps[i]
-		if len(in) == 0 && !x.first {
-			return nil, nil
-		}
-		s.in += uint64(len(in))
-		in = s.apply(x, in)
-		s.out += uint64(len(in))
-	}
-	return v.sink.take(x, in)
-}
-
-// errorLog counts the rows that are missing from a view because an expression failed on them.
-type errorLog struct {
-	rows int64
-	last [errorsKept]ErrorReason
-	next int
-}
-
-// errorsKept is how many reasons an errorLog keeps.
-const errorsKept = 8
-
-// ErrorReason is why a row is missing from a view.
-type ErrorReason struct {
-	Seq    uint64 // the batch that brought the row; 0: no reason
-	Reason string // what the expression said, such as "division by zero"
-}
-
-// add counts w rows that fail with err; negative w takes them back, whatever err is.
-func (l *errorLog) add(x *exec, err error, w int64) {
-	l.rows += w
-	if w > 0 {
-		l.last[l.next] = ErrorReason{x.seq, err.Error()}
-		l.next = (l.next + 1) % errorsKept
-	}
-}
-
-// reasons returns the kept reasons, newest first.
-func (l *errorLog) reasons() []ErrorReason {
-	var out []ErrorReason
-	for i := range errorsKept {
-		if r := l.last[(l.next+errorsKept-1-i)%errorsKept]; r.Seq != 0 {
-			out = append(out, r)
-		}
-	}
-	return out
-}
+// never is later than every time.
+const never = 1<<63 - 1
 
 // filter keeps the rows for which cond is true.
 type filter struct {
 	cond   expr.Func
+	in     *change.Layout
 	errors *errorLog
 	out    []delta
 }
@@ -98,7 +55,7 @@ func (f *filter) apply(x *exec, in []delta) []delta {
 		x.ctx.Row = d.row
 		v, err := f.cond(&x.ctx)
 		if err != nil {
-			f.errors.add(x, err, d.w)
+			f.errors.add(x, f.in, d.row, err, d.w)
 			continue
 		}
 		if v.True() {
@@ -114,22 +71,35 @@ func (f *filter) name() string { return "filter" }
 // project computes a row from each row.
 type project struct {
 	exprs  []expr.Func
+	in     *change.Layout
 	layout *change.Layout
 	errors *errorLog
 	vals   []change.Value
+	pick   *picker // when all are plain columns
 	out    []delta
 }
 
 func (p *project) apply(x *exec, in []delta) []delta {
 	p.out = p.out[:0]
+	if p.pick != nil {
+		for _, d := range in {
+			at := len(x.scratch.buf)
+			x.scratch.buf = p.pick.pick(x.scratch.buf, d.row)
+			p.out = append(p.out, delta{x.scratch.buf[at:len(x.scratch.buf):len(x.scratch.buf)], d.w})
+		}
+		return p.out
+	}
 	for _, d := range in {
 		x.ctx.Reset()
 		x.ctx.Row = d.row
 		if err := evaluate(&x.ctx, p.exprs, p.vals); err != nil {
-			p.errors.add(x, err, d.w)
+			p.errors.add(x, p.in, d.row, err, d.w)
 			continue
 		}
 		p.out = append(p.out, delta{x.scratch.row(p.layout, p.vals), d.w})
+		if x.full() {
+			break
+		}
 	}
 	return p.out
 }
@@ -171,10 +141,36 @@ func pure(n *expr.Node) error {
 	case expr.KSubject, expr.KRole:
 		return fmt.Errorf("auth_subject() and auth_role() cannot be used in a view")
 	}
+	if n.Kind == expr.KCall && n.Func.Volatility != expr.Immutable {
+		return fmt.Errorf("%s cannot be used in a view", n.Func.Signature())
+	}
 	for _, a := range n.Args {
 		if err := pure(a); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+func newFilter(n *Filter, errors *errorLog) (*filter, error) {
+	l := change.NewLayout(n.In.Columns())
+	fs, err := compileAll([]*expr.Node{n.Cond}, l)
+	if err != nil {
+		return nil, err
+	}
+	return &filter{cond: fs[0], in: l, errors: errors}, nil
+}
+
+func newProject(n *Project, errors *errorLog) (*project, error) {
+	l := change.NewLayout(n.In.Columns())
+	fs, err := compileAll(n.Exprs, l)
+	if err != nil {
+		return nil, err
+	}
+	p := &project{exprs: fs, in: l, layout: change.NewLayout(n.Columns()), errors: errors, vals: make([]change.Value, len(fs))}
+	if cols := plainColumns(n.Exprs); cols != nil {
+		k := newPicker(l, p.layout, cols)
+		p.pick = &k
+	}
+	return p, nil
 }

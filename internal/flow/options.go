@@ -1,6 +1,7 @@
 package flow
 
 import (
+	"cmp"
 	"fmt"
 	"time"
 )
@@ -17,6 +18,15 @@ type Options struct {
 	// MaxMatches is how many rows one update or delete may match; one that matches more changes nothing and is refused
 	// with too_many. Default 10,000.
 	MaxMatches int
+	// MaxViewBytes is how much state a view may have, the steps that it shares with others included: one that passes it stops, see
+	// [Engine.Stopped]. MaxBytes is how much all views may have together: the largest stops. Both count what is stored as bytes, a
+	// function of the state, not the process's memory. Defaults 4 GiB and 16 GiB.
+	MaxViewBytes, MaxBytes int64
+	// MaxJoinRows is how many rows of one side of a join may have the same key: a view with more stops. Default 1,000,000.
+	MaxJoinRows int64
+	// Clock returns a time in nanoseconds that only grows; Stats then says how long each step took. It decides nothing else. Nil: nobody
+	// measures.
+	Clock func() int64
 }
 
 // RelationVersion is one table or view as one definition has it. Hash changes when the relation's rows or columns may
@@ -32,6 +42,12 @@ func (o *Options) defaults() error {
 	}
 	if o.MaxMatches == 0 {
 		o.MaxMatches = 10_000
+	}
+	o.MaxViewBytes = cmp.Or(o.MaxViewBytes, 4<<30)
+	o.MaxBytes = cmp.Or(o.MaxBytes, 16<<30)
+	o.MaxJoinRows = cmp.Or(o.MaxJoinRows, 1_000_000)
+	if o.MaxViewBytes < 0 || o.MaxBytes < 0 || o.MaxJoinRows < 0 {
+		return fmt.Errorf("flow: Options.MaxViewBytes (%d), MaxBytes (%d) and MaxJoinRows (%d) must not be negative", o.MaxViewBytes, o.MaxBytes, o.MaxJoinRows)
 	}
 	if o.Window < 0 || o.MaxMatches < 0 {
 		return fmt.Errorf("flow: Options.Window (%s) and MaxMatches (%d) must not be negative", o.Window, o.MaxMatches)

@@ -17,17 +17,20 @@ type sink struct {
 	rel   *expr.Relation
 	base  *change.Layout // of the rows that come in: the relation's without _n
 	ids   []int          // the columns that make the key; with copies: all but _n
-	bag   *tree          // with copies: key of a row's values, then its bytes → the row, weighing how often it is there
-	exact bool           // rows with equal keys are equal bytes: the bag's keys do without the bytes
+	seen  *seenRows      // with copies, when rows with equal keys are equal bytes
+	bag   *tree          // with other copies: key of a row's values, then its bytes → the row, weighing how often it is there
 	quiet bool           // a kept table's: the table itself sums and counts its rows
+	pick  picker         // from base into rows with _n
+	last  instant        // _n
+	dom   uint64         // of sum
 	sum   sum128
+	size  int64 // bytes, as the engine has counted them
 	rows  int64
 	runs  []run
 	order []place
 	group []delta
 	out   []delta // what changed, consolidated
 	moved []rowChange
-	vals  []change.Value
 	key   []byte
 	old   []held
 	now   []held
@@ -54,25 +57,39 @@ type held struct {
 	n   int64
 }
 
-func newSink(rel *expr.Relation) sink {
-	s := sink{rel: rel, base: change.NewLayout(columnsOf(rel)), ids: rel.Key}
-	if rel.Copies {
+// newSink returns the sink of a relation whose rows are what identity says, see Program.identity.
+func newSink(rel *expr.Relation, identity string) sink {
+	s := sink{rel: rel, base: change.NewLayout(columnsOf(rel)), ids: rel.Key, dom: domainOf(identity)}
+	if rel.Copies && !rel.Numbered {
 		s.ids = make([]int, s.base.Columns())
 		for i := range s.ids {
 			s.ids[i] = i
 		}
-		t := newTree()
-		s.bag, s.exact = &t, canonical(s.base)
+		if canonical(s.base) {
+			s.seen = newSeenRows()
+		} else {
+			t := newTree()
+			s.bag = &t
+		}
 	}
-	s.vals = make([]change.Value, len(rel.Columns))
+	if rel.Copies {
+		all := make([]int, s.base.Columns())
+		for i := range all {
+			all[i] = i
+		}
+		s.pick, s.last = newPicker(s.base, rel.Layout, all), instantOf(rel.Layout, len(all))
+	}
 	return s
 }
 
 func (s *sink) bytes() int {
-	if s.bag == nil {
-		return 0
+	switch {
+	case s.seen != nil:
+		return s.seen.t.bytes()
+	case s.bag != nil:
+		return s.bag.bytes()
 	}
-	return s.bag.bytes()
+	return 0
 }
 
 func (s *sink) keyOf(x *exec, row change.Row) []byte {
@@ -80,14 +97,25 @@ func (s *sink) keyOf(x *exec, row change.Row) []byte {
 	for _, c := range s.ids {
 		x.scratch.buf = change.AppendKey(x.scratch.buf, s.base.Type(c), s.base.Get(row, c), false, false)
 	}
-	return x.scratch.buf[at:len(x.scratch.buf):len(x.scratch.buf)]
+	end := len(x.scratch.buf)
+	if s.seen != nil {
+		var room [numberBytes]byte
+		x.scratch.buf = append(x.scratch.buf, room[:]...)
+	}
+	return x.scratch.buf[at:end:len(x.scratch.buf)]
 }
+
+// numberBytes is what change.AppendKey takes for _n.
+const numberBytes = 9
 
 // take consolidates a batch's change. The result lives until the next call, s.moved too.
 func (s *sink) take(x *exec, in []delta) ([]delta, error) {
 	s.out, s.moved = s.out[:0], s.moved[:0]
-	if len(in) == 0 {
+	switch {
+	case len(in) == 0:
 		return nil, nil
+	case s.rel.Numbered:
+		return in, s.number(x, in)
 	}
 	s.sort(x, in)
 	for lo := 0; lo < len(s.order); {
@@ -102,6 +130,27 @@ func (s *sink) take(x *exec, in []delta) ([]delta, error) {
 		lo = hi
 	}
 	return s.out, nil
+}
+
+// number gives each row the next number, see [expr.Relation.Numbered]. The count of rows is the only state.
+func (s *sink) number(x *exec, in []delta) error {
+	for _, d := range in {
+		if d.w < 0 {
+			return fmt.Errorf("a row of %s went: its rows cannot be numbered as they come", s.rel.Name)
+		}
+		for range d.w {
+			s.rows++
+			c := rowChange{key: s.numberKey(x, nil, s.rows), new: s.withNumber(x, d.row, s.rows)}
+			s.sum.add(hash128(s.dom, c.new))
+			s.moved = append(s.moved, c)
+		}
+	}
+	return nil
+}
+
+// free gives up the state.
+func (s *sink) free() {
+	*s = sink{rel: s.rel, base: s.base, ids: s.ids, dom: s.dom, rows: s.rows, moved: s.moved}
 }
 
 // sort fills s.order with the runs of in by key. Half of the time of a sink was spent in comparing keys, until neighbours
@@ -164,7 +213,7 @@ func (s *sink) net(in []delta, places []place) []delta {
 		if s.quiet {
 			continue
 		}
-		s.sum.addTimes(hash128(uint64(s.rel.ID), d.row), d.w)
+		s.sum.addTimes(hash128(s.dom, d.row), d.w)
 		s.rows += d.w
 	}
 	return s.group
@@ -192,7 +241,10 @@ func (s *sink) settle(x *exec, key []byte, in []delta) error {
 	if len(in) == 0 {
 		return nil
 	}
-	if s.bag != nil {
+	switch {
+	case s.seen != nil:
+		return s.settleEqual(x, key, in[0])
+	case s.bag != nil:
 		return s.settleCopies(x, key, in)
 	}
 	c := rowChange{key: key}
@@ -215,10 +267,7 @@ func (s *sink) settle(x *exec, key []byte, in []delta) error {
 func (s *sink) settleCopies(x *exec, key []byte, in []delta) error {
 	s.old = s.forms(s.old[:0], x, key)
 	for _, d := range in {
-		s.key = append(s.key[:0], key...)
-		if !s.exact {
-			s.key = append(s.key, d.row...)
-		}
+		s.key = append(append(s.key[:0], key...), d.row...)
 		if before := s.bag.add(s.key, d.row, d.w); before+d.w < 0 {
 			return fmt.Errorf("%s lost a row that it did not have", s.rel.Name)
 		}
@@ -241,13 +290,41 @@ func (s *sink) settleCopies(x *exec, key []byte, in []delta) error {
 		if b != nil {
 			c.new = s.withNumber(x, b, n)
 		}
-		at := len(x.scratch.buf)
-		x.scratch.buf = append(x.scratch.buf, key...)
-		x.scratch.buf = change.AppendKey(x.scratch.buf, app.Int8, change.Int(n), false, false)
-		c.key = x.scratch.buf[at:len(x.scratch.buf):len(x.scratch.buf)]
+		c.key = s.numberKey(x, key, n)
 		s.moved = append(s.moved, c)
 	}
 	return nil
+}
+
+// settleEqual numbers the copies of a row of which there are d.w more, or fewer.
+func (s *sink) settleEqual(x *exec, key []byte, d delta) error {
+	before := s.seen.add(key, d.w)
+	now := before + d.w
+	if now < 0 {
+		return fmt.Errorf("%s lost a row that it did not have", s.rel.Name)
+	}
+	for n := min(before, now) + 1; n <= max(before, now); n++ {
+		c := rowChange{key: s.numberKey(x, key, n)}
+		if row := s.withNumber(x, d.row, n); d.w > 0 {
+			c.new = row
+		} else {
+			c.old = row
+		}
+		s.moved = append(s.moved, c)
+		key = key[:len(key):len(key)]
+	}
+	return nil
+}
+
+// numberKey returns the key of copy n of the row with a key, made in place where there is room behind the key.
+func (s *sink) numberKey(x *exec, key []byte, n int64) []byte {
+	if cap(key)-len(key) >= numberBytes {
+		return change.AppendKey(key, app.Int8, change.Int(n), false, false)
+	}
+	at := len(x.scratch.buf)
+	x.scratch.buf = append(x.scratch.buf, key...)
+	x.scratch.buf = change.AppendKey(x.scratch.buf, app.Int8, change.Int(n), false, false)
+	return x.scratch.buf[at:len(x.scratch.buf):len(x.scratch.buf)]
 }
 
 // forms lists what the bag holds under key.
@@ -277,11 +354,11 @@ func numbered(hs []held, n int64) change.Row {
 }
 
 func (s *sink) withNumber(x *exec, row change.Row, n int64) change.Row {
-	for i := range s.base.Columns() {
-		s.vals[i] = s.base.Get(row, i)
-	}
-	s.vals[s.base.Columns()] = change.Int(n)
-	return x.scratch.row(s.rel.Layout, s.vals)
+	at := len(x.scratch.buf)
+	x.scratch.buf = s.pick.pick(x.scratch.buf, row)
+	out := x.scratch.buf[at:len(x.scratch.buf):len(x.scratch.buf)]
+	s.last.set(out, n)
+	return out
 }
 
 // canonical reports whether rows with equal values are equal bytes: all types but numeric and jsonb, which keep how a number
@@ -295,4 +372,7 @@ func canonical(l *change.Layout) bool {
 	return true
 }
 
-func canonicalType(t app.Type) bool { return t != app.Numeric && t != app.JSONB }
+func canonicalType(t app.Type) bool {
+	t = t.Elem()
+	return t != app.Numeric && t != app.JSONB && t != app.Interval
+}

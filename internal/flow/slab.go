@@ -22,7 +22,8 @@ type slab struct {
 	pages []page   // page 0 is never used
 	open  []uint32 // by class: the first page with a free block, 0 when none
 	holes []uint32 // indexes in pages that hold nothing
-	bytes int      // held by pages
+	held  int      // memory of the pages
+	bytes int      // of the blocks in use: a function of what is stored, not of what came and went before
 }
 
 type page struct {
@@ -59,6 +60,14 @@ func classes() int { return classOf(maxBlock) + 1 }
 // at returns the block from its first byte to the end of its page: callers know how long it is.
 func (s *slab) at(r ref) []byte { return s.pages[r>>refPageShift].data[(r&0xffff)<<3:] }
 
+// blockBytes returns what a block for n bytes takes.
+func blockBytes(n int) int {
+	if n > maxBlock {
+		return n
+	}
+	return classSize(classOf(n))
+}
+
 // alloc returns a block of at least n bytes. Its contents are arbitrary.
 func (s *slab) alloc(n int) ref {
 	if n > maxBlock {
@@ -79,6 +88,7 @@ func (s *slab) alloc(n int) ref {
 		p.bump += p.size
 	}
 	p.live++
+	s.bytes += int(p.size)
 	if p.free == freeListEnd && int(p.bump+p.size) > len(p.data) {
 		s.unlink(pi)
 	}
@@ -89,6 +99,7 @@ func (s *slab) release(r ref) {
 	pi := uint32(r >> refPageShift)
 	p := &s.pages[pi]
 	p.live--
+	s.bytes -= int(p.size)
 	if p.class < 0 {
 		s.drop(pi)
 		return
@@ -109,6 +120,7 @@ func (s *slab) release(r ref) {
 func (s *slab) allocLarge(n int) ref {
 	pi := s.hole()
 	s.pages[pi] = page{data: make([]byte, n), size: uint32(n), class: -1, live: 1}
+	s.held += n
 	s.bytes += n
 	return ref(pi) << refPageShift
 }
@@ -116,13 +128,13 @@ func (s *slab) allocLarge(n int) ref {
 // newPage makes pages larger as the slab grows, so that the many small states of an idle app stay small.
 func (s *slab) newPage(c int) uint32 {
 	size := classSize(c)
-	n := min(max(s.bytes/8, pageMin), pageMax) / size * size
+	n := min(max(s.held/8, pageMin), pageMax) / size * size
 	if n == 0 {
 		n = size
 	}
 	pi := s.hole()
 	s.pages[pi] = page{data: make([]byte, n), size: uint32(size), class: int16(c), free: freeListEnd}
-	s.bytes += n
+	s.held += n
 	s.link(pi)
 	return pi
 }
@@ -138,7 +150,7 @@ func (s *slab) hole() uint32 {
 }
 
 func (s *slab) drop(pi uint32) {
-	s.bytes -= len(s.pages[pi].data)
+	s.held -= len(s.pages[pi].data)
 	s.pages[pi] = page{}
 	s.holes = append(s.holes, pi)
 }

@@ -3,6 +3,7 @@ package flow
 import (
 	"encoding/binary"
 	"math"
+	"math/big"
 	"math/bits"
 
 	"laaster/internal/change"
@@ -21,10 +22,7 @@ import (
 //	2 bytes   n: number of words; the last one is only the sign (0 or all ones)
 //	4 bytes   unused
 //	n words   of 64 bits
-type floatSum struct {
-	avg  bool
-	slab slab
-}
+type floatSum struct{ slab slab }
 
 const (
 	floatHead  = 32
@@ -51,13 +49,7 @@ func (f *floatSum) add(_ ref, state []byte, v change.Value, w int64) {
 	case x == 0:
 		return
 	}
-	raw := math.Float64bits(x)
-	exponent, mantissa := int(raw>>52)&0x7ff, raw&(1<<52-1)
-	if exponent == 0 {
-		exponent = 1
-	} else {
-		mantissa |= 1 << 52
-	}
+	mantissa, exponent := floatParts(x)
 	hi, lo := bits.Mul64(mantissa, magnitude(w))
 	at, off := (exponent-1)/64, uint(exponent-1)%64
 	part := [3]uint64{lo << off, hi<<off | lo>>1>>(63-off), hi >> 1 >> (63 - off)}
@@ -65,15 +57,59 @@ func (f *floatSum) add(_ ref, state []byte, v change.Value, w int64) {
 	for n > 1 && part[n-1] == 0 {
 		n--
 	}
-	words := f.reach(state, at, at+n+1)
-	if (x < 0) != (w < 0) {
-		subWords(words, part[:n])
+	f.accumulate(state, at, part[:n], (x < 0) != (w < 0))
+}
+
+// accumulate adds part, or takes it away, from word at on.
+func (f *floatSum) accumulate(state []byte, at int, part []uint64, minus bool) {
+	words := f.reach(state, at, at+len(part)+1)
+	if minus {
+		subWords(words, part)
 	} else {
-		addWords(words, part[:n])
+		addWords(words, part)
 	}
 	if top := getWord(words, len(words)/8-1); top != 0 && top != ^uint64(0) {
 		f.widen(state, 0, 1)
 	}
+}
+
+// addSquare is add of x² in units of 2^-2148; x must be finite.
+func (f *floatSum) addSquare(state []byte, x float64, w int64) {
+	putInt(state, getInt(state)+w)
+	if x == 0 {
+		return
+	}
+	mantissa, exponent := floatParts(x)
+	hi, lo := bits.Mul64(mantissa, mantissa)
+	top, mid := bits.Mul64(hi, magnitude(w))
+	carry, low := bits.Mul64(lo, magnitude(w))
+	mid, c := bits.Add64(mid, carry, 0)
+	top += c
+	at, off := 2*(exponent-1)/64, uint(2*(exponent-1))%64
+	part := [4]uint64{low << off, mid<<off | low>>1>>(63-off), top<<off | mid>>1>>(63-off), top >> 1 >> (63 - off)}
+	n := 4
+	for n > 1 && part[n-1] == 0 {
+		n--
+	}
+	f.accumulate(state, at, part[:n], w < 0)
+}
+
+// floatParts returns x > 0 or x < 0 as mantissa·2^(exponent-1-1074).
+func floatParts(x float64) (mantissa uint64, exponent int) {
+	raw := math.Float64bits(x)
+	exponent, mantissa = int(raw>>52)&0x7ff, raw&(1<<52-1)
+	if exponent == 0 {
+		return mantissa, 1
+	}
+	return mantissa | 1<<52, exponent
+}
+
+// exact returns the number in units of the first word's lowest bit were the base 0. It must not have special values.
+func (f *floatSum) exact(state []byte) *big.Int {
+	b := f.block(state)
+	base, n := int(binary.LittleEndian.Uint16(b[24:])), int(binary.LittleEndian.Uint16(b[26:]))
+	x := bigOfWords(b[floatHead : floatHead+8*n])
+	return x.Lsh(x, uint(64*base))
 }
 
 func magnitude(w int64) uint64 {
@@ -188,10 +224,15 @@ func (f *floatSum) result(_ *exec, _ ref, state []byte) (change.Value, error) {
 	if math.IsInf(x, 0) {
 		return change.Null(), &expr.EvalError{Code: "numeric_value_out_of_range", Msg: "value out of range: overflow"}
 	}
-	if f.avg {
-		x /= float64(count)
-	}
 	return change.Float(x), nil
+}
+
+func (f *floatSum) average(x *exec, group ref, state []byte) (change.Value, error) {
+	v, err := f.result(x, group, state)
+	if err != nil || v.Null {
+		return v, err
+	}
+	return change.Float(v.Float() / float64(getInt(state))), nil
 }
 
 // roundWords returns the double nearest to the number, ties to even.

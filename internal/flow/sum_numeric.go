@@ -21,10 +21,7 @@ import (
 //	4 bytes    n: number of words; the last one is only the sign (0 or all ones)
 //	n words    of 64 bits, two's complement
 //	10 bytes   per scale: the scale (2 bytes) and how many values have it
-type numericSum struct {
-	avg  bool
-	slab slab
-}
+type numericSum struct{ slab slab }
 
 const (
 	numericHead  = 32
@@ -35,9 +32,14 @@ const (
 func (*numericSum) fixed() int { return 16 }
 
 func (s *numericSum) add(_ ref, state []byte, v change.Value, w int64) {
+	n := change.DecodeNumeric(v.B)
+	s.addNumber(state, &n, w)
+}
+
+// addNumber is add for a numeric that was taken apart.
+func (s *numericSum) addNumber(state []byte, n *change.Numeric, w int64) {
 	putInt(state, getInt(state)+w)
 	b := s.block(state)
-	n := change.DecodeNumeric(v.B)
 	if n.Kind != change.NumericFinite {
 		at := b[8*(n.Kind-change.NumericNaN):]
 		putInt(at, getInt(at)+w)
@@ -55,7 +57,7 @@ func (s *numericSum) add(_ ref, state []byte, v change.Value, w int64) {
 	}
 	hi, lo, ok = timesSmall(hi, lo, magnitude(w), ok)
 	if !ok || n.Scale > scale {
-		s.addBig(state, &n, w)
+		s.addBig(state, n, w)
 		return
 	}
 	count := int(binary.LittleEndian.Uint32(b[28:]))
@@ -99,18 +101,48 @@ func (s *numericSum) addBig(state []byte, n *change.Numeric, w int64) {
 	s.store(state, sum.Add(sum, x), scale)
 }
 
+// littleBytes returns the magnitude of x as a numeric's coefficient.
+func littleBytes(x *big.Int) []byte {
+	b := x.Bytes()
+	slices.Reverse(b)
+	return b
+}
+
 func tenTo(n int) *big.Int { return new(big.Int).Exp(big.NewInt(10), big.NewInt(int64(n)), nil) }
 
 // load reads the words.
 func (s *numericSum) load(b []byte) *big.Int {
 	n := int(binary.LittleEndian.Uint32(b[28:]))
-	be := slices.Clone(b[numericHead : numericHead+8*n])
+	return bigOfWords(b[numericHead : numericHead+8*n])
+}
+
+// bigOfWords reads a number in two's complement.
+func bigOfWords(words []byte) *big.Int {
+	be := slices.Clone(words)
 	slices.Reverse(be)
 	x := new(big.Int).SetBytes(be)
-	if n > 0 && be[0]&0x80 != 0 {
-		x.Sub(x, new(big.Int).Lsh(big.NewInt(1), uint(64*n)))
+	if len(be) > 0 && be[0]&0x80 != 0 {
+		x.Sub(x, new(big.Int).Lsh(big.NewInt(1), uint(8*len(be))))
 	}
 	return x
+}
+
+// exact returns the sum in units of 10^-scale, scale being the largest of the values that are there. It must not have special values.
+func (s *numericSum) exact(state []byte) (sum *big.Int, scale int) {
+	b := s.block(state)
+	at, words := int(binary.LittleEndian.Uint16(b[24:])), int(binary.LittleEndian.Uint32(b[28:]))
+	list := b[numericHead+8*words:][:scaleEntry*int(binary.LittleEndian.Uint16(b[26:]))]
+	for i := 0; i < len(list); i += scaleEntry {
+		scale = max(scale, int(binary.LittleEndian.Uint16(list[i:])))
+	}
+	sum = s.load(b)
+	return sum.Quo(sum, tenTo(at-scale)), scale // digits beyond the scale are zeros: nothing in the sum has them
+}
+
+// specials returns how many values are NaN or infinite.
+func (s *numericSum) specials(state []byte) int64 {
+	b := s.block(state)
+	return getInt(b) + getInt(b[8:]) + getInt(b[16:])
 }
 
 // store makes x the words of the block, with a word more than it needs for the sign.
@@ -185,8 +217,7 @@ func (s *numericSum) resize(state []byte, words, scales int) []byte {
 }
 
 func (s *numericSum) result(x *exec, _ ref, state []byte) (change.Value, error) {
-	count := getInt(state)
-	if count == 0 {
+	if getInt(state) == 0 {
 		return change.Null(), nil
 	}
 	b := s.block(state)
@@ -203,15 +234,20 @@ func (s *numericSum) result(x *exec, _ ref, state []byte) (change.Value, error) 
 	if kind != change.NumericFinite {
 		return x.made(func(dst []byte) []byte { return change.AppendNumeric(dst, change.Numeric{Kind: kind}) }), nil
 	}
-	sum, err := s.finite(x, b)
-	if err == nil && s.avg {
-		return x.made(func(dst []byte) []byte { return expr.AppendAverage(dst, sum.B, count) }), nil
+	return s.finite(x, state)
+}
+
+func (s *numericSum) average(x *exec, group ref, state []byte) (change.Value, error) {
+	sum, err := s.result(x, group, state)
+	if err != nil || sum.Null {
+		return sum, err
 	}
-	return sum, err
+	return x.made(func(dst []byte) []byte { return expr.AppendAverage(dst, sum.B, getInt(state)) }), nil
 }
 
 // finite returns the sum at the largest scale of the values that are there now.
-func (s *numericSum) finite(x *exec, b []byte) (change.Value, error) {
+func (s *numericSum) finite(x *exec, state []byte) (change.Value, error) {
+	b := s.block(state)
 	at, words := int(binary.LittleEndian.Uint16(b[24:])), int(binary.LittleEndian.Uint32(b[28:]))
 	scale := 0
 	list := b[numericHead+8*words:][:scaleEntry*int(binary.LittleEndian.Uint16(b[26:]))]
@@ -230,10 +266,8 @@ func (s *numericSum) finite(x *exec, b []byte) (change.Value, error) {
 			return x.made(func(dst []byte) []byte { return change.AppendNumericUint128(dst, neg, hi, lo, scale) }), nil
 		}
 	}
-	sum := s.load(b)
-	sum.Quo(sum, tenTo(at-scale)) // digits beyond the scale are zeros: nothing in the sum has them
-	n := change.Numeric{Neg: sum.Sign() < 0, Scale: scale, Coef: sum.Bytes()}
-	slices.Reverse(n.Coef)
+	sum, _ := s.exact(state)
+	n := change.Numeric{Neg: sum.Sign() < 0, Scale: scale, Coef: littleBytes(sum)}
 	if len(n.Coef) > change.NumericMaxDigits/3 && len(n.AppendDigits(nil)) > change.NumericMaxDigits+scale {
 		return change.Null(), &expr.EvalError{Code: "numeric_value_out_of_range", Msg: "value overflows numeric format"}
 	}

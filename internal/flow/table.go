@@ -136,8 +136,11 @@ func (t *table) value(r ref) []byte {
 func (t *table) mark(r ref) uint32       { return binary.LittleEndian.Uint32(t.slab.at(r)) }
 func (t *table) setMark(r ref, m uint32) { binary.LittleEndian.PutUint32(t.slab.at(r), m) }
 
-// bytes is the memory held, free room included.
-func (t *table) bytes() int { return t.slab.bytes + 8*t.slots + 4*len(t.dir) }
+// bytes is what the entries take: a function of what is stored, as [operator.bytes] must be. Free room is not in it.
+func (t *table) bytes() int { return t.slab.bytes + slotBytes*t.n }
+
+// slotBytes is what an entry takes in the segments: 8 bytes, two thirds of the slots being in use.
+const slotBytes = 12
 
 // each calls f for every entry in an order that means nothing. f must not change the table.
 func (t *table) each(f func(r ref)) {

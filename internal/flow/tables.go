@@ -25,8 +25,13 @@ type tableState struct {
 
 	rows    table
 	touched []touch
+	dom     uint64 // of sum
 	sum     sum128
 	count   int64
+
+	wm   *watermark // nil: it has no event time
+	ttl  *expiry    // nil: rows stay
+	seen *window    // keys of rows that are not kept, when the table says for how long; nil: the engine's
 
 	out []delta // what changed in this batch
 	in  uint64  // records so far
@@ -43,7 +48,7 @@ type touch struct {
 }
 
 func newTableState(rel *expr.Relation) (*tableState, error) {
-	t := &tableState{rel: rel, rules: rel.Table, pk: rel.Table.Table.PrimaryKey}
+	t := &tableState{rel: rel, rules: rel.Table, pk: rel.Table.Table.PrimaryKey, dom: domainOf(tableIdentity(rel.Table))}
 	t.kept = t.rules.Table.Kept && len(t.pk) > 0
 	if len(t.pk) == 1 {
 		t.pkName = t.rules.Table.Columns[t.pk[0]].Name
@@ -59,6 +64,7 @@ func newTableState(rel *expr.Relation) (*tableState, error) {
 	if t.kept {
 		t.rows = newTable()
 	}
+	t.timed()
 	return t, nil
 }
 
@@ -120,6 +126,7 @@ func (t *tableState) finish() {
 	if !t.kept {
 		return
 	}
+	late := t.lateByTouch()
 	for i := range t.touched {
 		to := &t.touched[i]
 		row := change.Row(t.rows.value(to.r))
@@ -131,12 +138,13 @@ func (t *tableState) finish() {
 		}
 		if len(to.old) > 0 {
 			t.out = append(t.out, delta{to.old, -1})
-			t.sum.sub(hash128(uint64(t.rel.ID), to.old))
+			t.sum.sub(hash128(t.dom, to.old))
 			t.count--
 		}
 		if len(row) > 0 {
+			late = placed(late, i, len(t.out))
 			t.out = append(t.out, delta{row, 1})
-			t.sum.add(hash128(uint64(t.rel.ID), row))
+			t.sum.add(hash128(t.dom, row))
 			t.count++
 		} else {
 			t.rows.remove(to.h, to.r)

@@ -9,86 +9,109 @@ import (
 	"laaster/internal/change"
 )
 
-// topN keeps every row in order and shows those from offset to offset+limit. Over an input that never takes rows back it
-// keeps only the first offset+limit.
-//
-// The order is the sort columns, then the remaining columns ascending, then the row's bytes, so that it is total. The tree
-// counts, so the two boundaries of what is shown are found by descent: a batch costs what it changed and how far the
-// boundaries moved, whatever limit and offset are.
-type topN struct {
-	layout *change.Layout
-	order  []sortKey
-	exact  bool // equal keys are equal rows
-	limit  int64
-	offset int64
-	bound  bool   // forget what lies behind the last row shown
-	rows   tree   // sort key → row
-	last   []byte // when bound and full: the key of the last row kept
-	in     []ranked
-	out    []delta
-	gone   [][]byte
+// newTop returns the operator of p.
+func newTop(p *TopN, appendOnly bool) (operator, error) {
+	for _, c := range p.Partition {
+		if c < 0 || c >= len(p.In.Columns()) {
+			return nil, fmt.Errorf("top-N by column %d", c)
+		}
+	}
+	if appendOnly && p.Rank == RowNumber && p.Limit >= 0 && p.Offset <= fewRows && p.Offset+p.Limit <= fewRows {
+		return newTopFew(p), nil
+	}
+	return newTopN(p, appendOnly), nil
 }
 
-type sortKey struct {
-	col              int
-	desc, nullsFirst bool
+// topN keeps every row of each partition in order and shows those with ranks above offset and up to offset+limit. Over an input
+// that never takes rows back it keeps only those up to offset+limit.
+//
+// The order is that of rowOrder, so it is total. The tree counts, so the two boundaries of what is shown are found by descent: a
+// batch costs what it changed and how far the boundaries moved, whatever limit and offset are. With numbers it costs what is shown
+// from the first change of a partition on.
+type topN struct {
+	*rowOrder
+	kind    RankKind
+	number  bool
+	limit   int64
+	offset  int64
+	bound   bool // forget what lies behind the last row shown
+	closing bounded
+	rows    tree   // key → row; the weight is how often
+	peers   tree   // DenseRank: what the keys of equal rows begin with, once
+	last    []byte // when bound, full and without partitions: the key of the last row kept
+	widen   widener
+	in      []ranked
+	out     []delta
+	gone    [][]byte
+	old     []rankedRow
+	new     []rankedRow
 }
 
 // ranked is a row that the batch changed: net weight and copies before.
 type ranked struct {
-	prefix uint64
-	key    []byte
-	row    change.Row
-	w      int64
-	before int64
-}
-
-// boundary is a place between two copies of rows: behind copies copies of the row with this key. A nil key is the end.
-type boundary struct {
-	key    []byte
-	copies int64
+	prefix     uint64
+	key        []byte
+	part, peer int // how much of the key is the partition's, and how much its peers have too
+	row        change.Row
+	w          int64
+	before     int64
 }
 
 func newTopN(p *TopN, appendOnly bool) *topN {
-	t := &topN{layout: change.NewLayout(p.In.Columns()), limit: p.Limit, offset: p.Offset, rows: newTree()}
-	used := make([]bool, t.layout.Columns())
-	for _, o := range p.Sort {
-		if !used[o.Column] { // a later mention of the same column decides nothing
-			t.order = append(t.order, sortKey{o.Column, o.Desc, o.NullsFirst})
-			used[o.Column] = true
-		}
+	t := &topN{rowOrder: newRowOrder(p.In.Columns(), p.Partition, p.Sort, p.Closes), kind: p.Rank, number: p.Number, limit: p.Limit,
+		offset: p.Offset, rows: newTree()}
+	if t.kind == DenseRank {
+		t.peers = newTree()
 	}
-	for i := range used {
-		if !used[i] {
-			t.order = append(t.order, sortKey{col: i})
-		}
-	}
-	t.exact = canonical(t.layout)
-	t.bound = appendOnly && t.limit >= 0
+	t.bound = appendOnly && t.limit >= 0 && t.offset <= maxRank-t.limit
+	t.closing = newBounded(p.Closes, t.layout)
+	t.widen = newWidener(t.layout)
 	return t
 }
 
 func (t *topN) apply(x *exec, in []delta) []delta {
 	t.out = t.out[:0]
+	if t.closing.bound != nil {
+		t.close(x)
+	}
 	t.consolidate(x, in)
-	if len(t.in) == 0 {
-		return t.out
-	}
-	from, to := t.boundaries(x)
-	for i := range t.in {
-		r := &t.in[i]
-		r.before = t.rows.add(r.key, r.row, r.w)
-	}
-	newFrom, newTo := t.boundaries(x)
-	for i := range t.in {
-		r := &t.in[i]
-		t.emit(r.row, shown(r.key, r.before+r.w, newFrom, newTo)-shown(r.key, r.before, from, to))
-	}
-	t.moved(x, from, to, newFrom, newTo)
-	if t.bound {
-		t.forget(x)
+	for i := 0; i < len(t.in); {
+		part := t.in[i].key[:t.in[i].part]
+		j := i + 1
+		for j < len(t.in) && bytes.HasPrefix(t.in[j].key, part) {
+			j++
+		}
+		t.partition(x, part, t.in[i:j])
+		i = j
 	}
 	return t.out
+}
+
+// partition applies the changes of one partition.
+func (t *topN) partition(x *exec, part []byte, in []ranked) {
+	from, to := t.boundaries(x, part)
+	if t.number {
+		t.old = t.list(x, t.old[:0], part, in, from, to)
+	}
+	for i := range in {
+		r := &in[i]
+		r.before = t.rows.add(r.key, r.row, r.w)
+	}
+	t.updatePeers(in)
+	newFrom, newTo := t.boundaries(x, part)
+	if t.number {
+		t.new = t.list(x, t.new[:0], part, in, newFrom, newTo)
+		t.renumber(x)
+	} else {
+		for i := range in {
+			r := &in[i]
+			t.emit(r.row, shown(r.key, r.before+r.w, newFrom, newTo)-shown(r.key, r.before, from, to))
+		}
+		t.moved(x, part, in, from, to, newFrom, newTo)
+	}
+	if t.bound {
+		t.forget(x, part, newTo)
+	}
 }
 
 func (t *topN) emit(row change.Row, w int64) {
@@ -101,11 +124,17 @@ func (t *topN) emit(row change.Row, w int64) {
 func (t *topN) consolidate(x *exec, in []delta) {
 	t.in = t.in[:0]
 	for _, d := range in {
-		key := t.keyOf(x, d.row)
+		if t.closing.shut(d.row) {
+			continue
+		}
+		at := len(x.scratch.buf)
+		buf, part, peer := t.appendKey(x.scratch.buf, d.row)
+		x.scratch.buf = buf
+		key := buf[at:len(buf):len(buf)]
 		if t.last != nil && bytes.Compare(key, t.last) >= 0 {
 			continue // it will never be shown
 		}
-		t.in = append(t.in, ranked{prefix: prefixOf(key), key: key, row: d.row, w: d.w})
+		t.in = append(t.in, ranked{prefix: prefixOf(key), key: key, part: part, peer: peer, row: d.row, w: d.w})
 	}
 	slices.SortFunc(t.in, func(a, b ranked) int {
 		if c := cmp.Compare(a.prefix, b.prefix); c != 0 {
@@ -127,135 +156,84 @@ func (t *topN) consolidate(x *exec, in []delta) {
 	t.in = t.in[:n]
 }
 
-func (t *topN) keyOf(x *exec, row change.Row) []byte {
-	at := len(x.scratch.buf)
-	for _, k := range t.order {
-		x.scratch.buf = change.AppendKey(x.scratch.buf, t.layout.Type(k.col), t.layout.Get(row, k.col), k.desc, k.nullsFirst)
+// updatePeers makes t.peers agree with the rows after the changes of a partition.
+func (t *topN) updatePeers(in []ranked) {
+	if t.kind != DenseRank {
+		return
 	}
-	if !t.exact {
-		x.scratch.buf = append(x.scratch.buf, row...)
+	var last []byte
+	for i := range in {
+		key := in[i].key[:in[i].peer]
+		if last != nil && bytes.Equal(key, last) {
+			continue
+		}
+		last = key
+		was, is := t.peers.weight(key), int64(0)
+		if t.rows.has(key) {
+			is = 1
+		}
+		t.peers.add(key, nil, is-was)
 	}
-	return x.scratch.buf[at:len(x.scratch.buf):len(x.scratch.buf)]
-}
-
-func (t *topN) boundaries(x *exec) (from, to boundary) {
-	from = t.boundary(x, t.offset)
-	if t.limit >= 0 && t.offset <= maxRank-t.limit {
-		to = t.boundary(x, t.offset+t.limit)
-	}
-	return from, to
-}
-
-const maxRank = 1<<63 - 1
-
-func (t *topN) boundary(x *exec, rank int64) boundary {
-	c, before := t.rows.at(rank)
-	if !c.valid() {
-		return boundary{}
-	}
-	return boundary{x.scratch.copy(c.key()), rank - before}
-}
-
-// ahead returns how many of n copies of key lie ahead of the boundary.
-func (b boundary) ahead(key []byte, n int64) int64 {
-	if b.key == nil {
-		return n
-	}
-	switch c := bytes.Compare(key, b.key); {
-	case c < 0:
-		return n
-	case c > 0:
-		return 0
-	}
-	return min(n, b.copies)
-}
-
-// shown returns how many of n copies of key lie between two boundaries.
-func shown(key []byte, n int64, from, to boundary) int64 {
-	return to.ahead(key, n) - from.ahead(key, n)
 }
 
 // moved emits the rows that the batch did not change but that a boundary passed.
-func (t *topN) moved(x *exec, from, to, newFrom, newTo boundary) {
-	a, b := span(from, newFrom)
-	c, d := span(to, newTo)
+func (t *topN) moved(x *exec, part []byte, in []ranked, from, to, newFrom, newTo boundary) {
+	a, b := keysBetween(from, newFrom)
+	c, d := keysBetween(to, newTo)
 	if a != nil && c != nil && (b == nil || bytes.Compare(c, b) <= 0) {
 		a, b, c = minKey(a, c), maxKey(b, d), nil
 	}
-	t.walk(x, a, b, from, to, newFrom, newTo)
-	t.walk(x, c, d, from, to, newFrom, newTo)
+	bounds := [4]boundary{from, to, newFrom, newTo}
+	t.walk(x, part, in, a, b, &bounds)
+	t.walk(x, part, in, c, d, &bounds)
 }
 
-// span returns the keys between two boundaries, both included; nil, nil when they are the same place. A nil second key
-// is the end.
-func span(a, b boundary) (lo, hi []byte) {
-	if a.copies == b.copies && bytes.Equal(a.key, b.key) {
-		return nil, nil
-	}
-	return minKey(a.key, b.key), maxKey(a.key, b.key)
-}
-
-func minKey(a, b []byte) []byte {
-	if a == nil || b != nil && bytes.Compare(b, a) < 0 {
-		return b
-	}
-	return a
-}
-
-func maxKey(a, b []byte) []byte {
-	if a == nil || b == nil {
-		return nil
-	}
-	if bytes.Compare(a, b) < 0 {
-		return b
-	}
-	return a
-}
-
-func (t *topN) walk(x *exec, lo, hi []byte, from, to, newFrom, newTo boundary) {
+func (t *topN) walk(x *exec, part []byte, in []ranked, lo, hi []byte, bounds *[4]boundary) {
 	if lo == nil {
 		return
 	}
-	i, _ := slices.BinarySearchFunc(t.in, lo, func(r ranked, k []byte) int { return bytes.Compare(r.key, k) })
+	i, _ := slices.BinarySearchFunc(in, lo, func(r ranked, k []byte) int { return bytes.Compare(r.key, k) })
 	for c := t.rows.seek(lo); c.valid(); c.next() {
 		key := c.key()
-		if hi != nil && bytes.Compare(key, hi) > 0 {
+		if hi != nil && bytes.Compare(key, hi) > 0 || !bytes.HasPrefix(key, part) {
 			return
 		}
-		for i < len(t.in) && bytes.Compare(t.in[i].key, key) < 0 {
+		for i < len(in) && bytes.Compare(in[i].key, key) < 0 {
 			i++
 		}
-		if i < len(t.in) && bytes.Equal(t.in[i].key, key) {
+		if i < len(in) && bytes.Equal(in[i].key, key) {
 			continue // emitted already
 		}
 		n := c.weight()
-		if w := shown(key, n, newFrom, newTo) - shown(key, n, from, to); w != 0 {
+		if w := shown(key, n, bounds[2], bounds[3]) - shown(key, n, bounds[0], bounds[1]); w != 0 {
 			t.emit(x.scratch.copy(c.value()), w)
 		}
 	}
 }
 
-// forget drops the rows behind the last one shown.
-func (t *topN) forget(x *exec) {
-	n := t.offset + t.limit
-	if end := t.boundary(x, n); end.key != nil {
+// forget drops the rows of a partition behind the last one shown.
+func (t *topN) forget(x *exec, part []byte, end boundary) {
+	if end.key != nil {
 		t.gone = t.gone[:0]
-		for c := t.rows.seek(end.key); c.valid(); c.next() {
+		for c := t.rows.seek(end.key); c.valid() && bytes.HasPrefix(c.key(), part); c.next() {
 			t.gone = append(t.gone, x.scratch.copy(c.key()))
 		}
 		for i, key := range t.gone {
 			w := t.rows.weight(key)
-			if i == 0 {
+			if i == 0 && bytes.Equal(key, end.key) {
 				w -= end.copies
 			}
 			t.rows.add(key, nil, -w)
 		}
+		if t.kind == DenseRank {
+			t.drop(x, &t.peers, end.key, part)
+		}
 	}
-	if t.rows.total() < n {
+	n := t.offset + t.limit
+	if len(t.first) > 0 || t.kind != RowNumber || t.rows.total() < n {
 		return
 	}
-	t.last = t.last[:0]
-	if n > 0 {
+	if t.last = t.last[:0]; n > 0 {
 		c, _ := t.rows.at(n - 1)
 		t.last = append(t.last, c.key()...)
 	}
@@ -264,11 +242,49 @@ func (t *topN) forget(x *exec) {
 	}
 }
 
-func (t *topN) bytes() int { return t.rows.bytes() }
-
-func (t *topN) name() string {
-	if t.limit < 0 {
-		return fmt.Sprintf("offset %d", t.offset)
+// drop removes the keys from lo on that begin with part.
+func (t *topN) drop(x *exec, of *tree, lo, part []byte) {
+	t.gone = t.gone[:0]
+	for c := of.seek(lo); c.valid() && bytes.HasPrefix(c.key(), part); c.next() {
+		t.gone = append(t.gone, x.scratch.copy(c.key()))
 	}
-	return fmt.Sprintf("top %d offset %d", t.limit, t.offset)
+	for _, key := range t.gone {
+		of.add(key, nil, -of.weight(key))
+	}
+}
+
+// close frees the partitions that the watermark has passed. What they show stays.
+func (t *topN) close(x *exec) {
+	t.closing.advance(x)
+	for _, of := range []*tree{&t.rows, &t.peers} {
+		if of == &t.peers && t.kind != DenseRank {
+			break
+		}
+		for c := of.first(); t.closing.closes(c); c = of.first() {
+			of.add(x.scratch.copy(c.key()), nil, -c.weight())
+		}
+	}
+}
+
+func (t *topN) due(x *exec) bool { return t.closing.due(x, &t.rows) }
+func (t *topN) next() int64      { return never }
+
+func (t *topN) bytes() int {
+	if t.kind == DenseRank {
+		return t.rows.bytes() + t.peers.bytes()
+	}
+	return t.rows.bytes()
+}
+
+func (t *topN) name() string { return topName(t.limit, t.offset, len(t.first)) }
+
+func topName(limit, offset int64, partition int) string {
+	by := ""
+	if partition > 0 {
+		by = fmt.Sprintf(" by %d", partition)
+	}
+	if limit < 0 {
+		return fmt.Sprintf("offset %d%s", offset, by)
+	}
+	return fmt.Sprintf("top %d offset %d%s", limit, offset, by)
 }

@@ -25,6 +25,7 @@ type tree struct {
 	root  uint32
 	depth int // 0: the root is a leaf
 	n     int // entries
+	size  int // of their blocks, without those of the bounds in inner nodes
 }
 
 const (
@@ -70,7 +71,9 @@ func (t *tree) take() uint32 {
 	return t.made - 1
 }
 
-func (t *tree) bytes() int { return t.slab.bytes + len(t.nodes)*nodeChunk*nodeBytes }
+// bytes is what the entries take: a function of what is stored, as [operator.bytes] must be. Inner nodes and free room are
+// not in it, two thirds of each leaf being in use are.
+func (t *tree) bytes() int { return t.size + t.n*(nodeBytes/nodeMax)*3/2 }
 
 // total is the weight of all entries.
 func (t *tree) total() int64 {
@@ -170,7 +173,7 @@ func (t *tree) search(n *node, key []byte) (uint32, bool) {
 func (t *tree) put(n *node, i uint32, block ref) {
 	n.block[i] = block
 	key := t.key(block)
-	if n.n == 1 || !bytes.HasPrefix(key, t.shared(n, i)) {
+	if n.n == 1 || n.n == 2 && n.block[0] == 0 || !bytes.HasPrefix(key, t.shared(n, i)) { // else another key says what is shared
 		t.reskip(n)
 		return
 	}
@@ -276,11 +279,13 @@ func (t *tree) addLeaf(n *node, key, val []byte, w int64) int64 {
 		n.weight[i] = w
 		t.put(n, i, t.newBlock(key, val))
 		t.n++
+		t.size += blockBytes(8 + len(key) + len(val))
 		return 0
 	}
 	before := n.weight[i]
 	n.weight[i] += w
 	if n.weight[i] == 0 {
+		t.size -= blockBytes(8 + len(t.key(n.block[i])) + len(t.value(n.block[i])))
 		t.slab.release(n.block[i])
 		n.close(i)
 		t.n--

@@ -92,3 +92,36 @@ func (w *window) expire(until int64) {
 }
 
 func (w *window) bytes() int { return w.t.bytes() + len(w.queue)*windowChunk*8 + cap(w.runs)*16 }
+
+// windowWalk walks over a window's entries, the oldest first.
+type windowWalk struct {
+	w     *window
+	place uint64 // of the entry after the one at hand
+	run   int    // in runs
+	left  uint64 // of that run
+	r     ref    // 0: ahead of the first or behind the last
+	stamp int64
+}
+
+func (w *window) walk() windowWalk { return windowWalk{w: w, place: w.head, run: w.past - 1} }
+
+func (k *windowWalk) next() {
+	if k.r = 0; k.place == k.w.tail {
+		return
+	}
+	for k.left == 0 {
+		k.run++
+		k.left = k.w.runs[k.run].n
+	}
+	k.left--
+	k.r, k.stamp = *k.w.slot(k.place), k.w.runs[k.run].stamp
+	k.place++
+}
+
+// back makes the entry at hand the next one again.
+func (k *windowWalk) back() {
+	if k.r != 0 {
+		k.place--
+		k.left++
+	}
+}

@@ -10,7 +10,10 @@ import (
 // write applies one write entry and returns its outcome. An error means that the log cannot be read.
 func (e *Engine) write(en *change.Entry) (change.Outcome, error) {
 	t := e.byID[en.Table]
-	if t == nil {
+	switch {
+	case t == nil && e.prog.Only != nil:
+		return change.Outcome{}, nil
+	case t == nil:
 		return change.Outcome{}, fmt.Errorf("no table has the id %d", en.Table)
 	}
 	e.x.ctx.Subject, e.x.ctx.Role = en.Subject, en.Role
@@ -24,6 +27,7 @@ func (e *Engine) write(en *change.Entry) (change.Outcome, error) {
 func (e *Engine) writeRecords(t *tableState, en *change.Entry, skip uint32) (change.Outcome, error) {
 	var out change.Outcome
 	e.x.journaling, e.x.journal = en.Atomic && t.kept, e.x.journal[:0]
+	t.saveTime()
 	it, rec := en.Records(), change.Record{}
 	for i := uint32(0); it.Next(&rec); i++ {
 		if i < skip {
@@ -43,7 +47,7 @@ func (e *Engine) writeRecords(t *tableState, en *change.Entry, skip uint32) (cha
 		return out, err
 	}
 	if en.Atomic {
-		e.settle(&out)
+		e.settle(t, &out)
 	}
 	return out, nil
 }
@@ -51,10 +55,11 @@ func (e *Engine) writeRecords(t *tableState, en *change.Entry, skip uint32) (cha
 // settle ends an atomic entry: one refused record takes all others back. What is reported are the refused ones; a
 // record behind the first of them was judged as if those before it had gone in. Only kept tables refuse records, so there
 // is nothing to take back in others.
-func (e *Engine) settle(out *change.Outcome) {
+func (e *Engine) settle(t *tableState, out *change.Outcome) {
 	if len(out.Rejected) > 0 {
 		out.Accepted, out.Duplicates = 0, 0
 		e.x.rollback()
+		t.restoreTime()
 	}
 	e.x.journaling = false
 }
@@ -74,6 +79,7 @@ func (e *Engine) record(t *tableState, en *change.Entry, rec *change.Record, out
 		out.Duplicates++
 		return nil, nil
 	}
+	t.arrived(e, row)
 	t.out = append(t.out, delta{row, 1})
 	out.Accepted++
 	return nil, nil
@@ -83,12 +89,16 @@ func (e *Engine) record(t *tableState, en *change.Entry, rec *change.Record, out
 func (e *Engine) seenBefore(t *tableState, row change.Row) bool {
 	e.key = binary.LittleEndian.AppendUint32(e.key[:0], t.rules.Catalog)
 	e.key = append(e.key, t.keyOf(row)...)
-	h := e.seen.t.hash(e.key)
-	if e.seen.t.find(h, e.key) != 0 {
+	seen := &e.seen
+	if t.seen != nil {
+		seen = t.seen
+	}
+	h := seen.t.hash(e.key)
+	if seen.t.find(h, e.key) != 0 {
 		return true
 	}
-	r := e.seen.insert(h, e.key, 0, e.x.stamp)
-	e.seen.sum.add(e.seen.digest(r, e.x.stamp))
+	r := seen.insert(h, e.key, 0, e.x.stamp)
+	seen.sum.add(seen.digest(r, e.x.stamp))
 	return false
 }
 
@@ -106,6 +116,7 @@ func (e *Engine) put(t *tableState, op change.Op, row change.Row, bitmap []byte,
 			}
 		}
 		t.set(&e.x, h, r, key, row)
+		t.put(e, h, key, row)
 		out.Accepted++
 	case op == change.OpIgnore || !t.rules.Table.Keyed():
 		out.Duplicates++
@@ -119,6 +130,7 @@ func (e *Engine) put(t *tableState, op change.Op, row change.Row, bitmap []byte,
 		if !same(old, row) {
 			t.set(&e.x, h, r, key, row)
 		}
+		t.wrote(&e.x, h, key)
 		out.Accepted++
 	}
 	return nil
