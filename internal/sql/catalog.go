@@ -9,6 +9,7 @@ import (
 	"laaster/app"
 	"laaster/internal/change"
 	"laaster/internal/expr"
+	"laaster/internal/flow"
 )
 
 // CatalogFormat is the version of the document that [Catalog.JSON] writes. A reader refuses newer ones.
@@ -257,7 +258,7 @@ func (c *compiler) catalog() *Catalog {
 		for _, k := range r.rel.Key {
 			v.Key = append(v.Key, r.rel.Columns[k].Name)
 		}
-		v.Order = orderText(r.view.Order, func(i int) string { return r.view.Columns[i].Name })
+		v.Order = flow.OrderText(r.view.Order, func(i int) string { return r.view.Columns[i].Name })
 		doc.Views = append(doc.Views, v)
 	}
 	for _, g := range c.def.Grants {

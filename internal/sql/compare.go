@@ -27,6 +27,8 @@ type Difference struct {
 	New     string `json:"new,omitempty"`
 	Refused bool   `json:"refused"`
 	Remedy  string `json:"remedy,omitempty"` // of a refused one: what to do instead
+	// Force says of a refused one that only readers would miss something: it can be forced.
+	Force bool `json:"force,omitempty"`
 }
 
 // String returns the difference as one line.
@@ -81,6 +83,11 @@ func Compare(old *Catalog, program *flow.Program) (Change, []Difference) {
 		}
 	}
 	return change, d.list
+}
+
+// Forcible reports whether what is refused among differences can be forced.
+func Forcible(differences []Difference) bool {
+	return !slices.ContainsFunc(differences, func(d Difference) bool { return d.Refused && !d.Force })
 }
 
 // reread returns old with the expressions of its tables in the canonical text of this version, which may print them otherwise
@@ -260,6 +267,7 @@ func (d *differ) views(old, now *Catalog) {
 	}
 	for _, name := range slices.Sorted(maps.Keys(before)) {
 		d.refuse("view "+name, "exists", "is gone", "put it back: somebody may read it; without GRANT SELECT nobody can")
+		d.list[len(d.list)-1].Force = true
 	}
 }
 

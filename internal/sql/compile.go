@@ -55,18 +55,26 @@ func Compile(file string, src []byte, prev *Catalog) (*flow.Program, []Diagnosti
 
 // compiler carries one compilation.
 type compiler struct {
-	file   string
-	src    string
-	prev   *Catalog
-	list   []syntax.Statement
-	def    *app.Definition
-	byName map[string]*relation
-	rels   []*relation // tables, then views
-	diags  []Diagnostic
-	bad    int    // errors among them
-	nodes  int    // of expressions in the statement being bound
-	nextID uint32 // of the next new table; 0 before the first
-	broken bool   // the text has syntax errors: a name that is unknown may be in a part that could not be read
+	file      string
+	src       string
+	prev      *Catalog
+	list      []syntax.Statement
+	def       *app.Definition
+	byName    map[string]*relation
+	rels      []*relation // tables, then views
+	diags     []Diagnostic
+	bad       int    // errors among them
+	nodes     int    // of expressions in the statement being bound
+	nextID    uint32 // of the next new table; 0 before the first
+	depth     int    // of the query being bound
+	frames    int    // that were made
+	steps     int    // of joining the sub-queries of a view
+	viewAt    int    // where the view stands
+	known     map[flow.Plan]*facts
+	aside     *scope // what stands beside a sub-query in FROM that is being bound, for hints
+	keepAll   bool   // of the view being bound: its joins keep every row for ever
+	highGates bool   // of the view being bound: gates of now() stay above joins
+	broken    bool   // the text has syntax errors: a name that is unknown may be in a part that could not be read
 }
 
 // relation is a table or view that was declared. One with errors of its own is broken: it has a name but no columns, and
@@ -79,7 +87,7 @@ type relation struct {
 	view   *app.View
 	rel    *expr.Relation
 	plan   *flow.ViewPlan
-	bound  *bound // of a view
+	facts  *facts // of a view
 	hash   string // what a view that reads it puts into its own hash
 }
 
@@ -246,7 +254,7 @@ func (c *compiler) unqualified(q syntax.QName, what string) string {
 func (c *compiler) lookup(q syntax.QName, pos int) *relation {
 	if len(q) > 2 || len(q) == 2 && q[0].Text != "public" {
 		if q[0].Text == "laaster" {
-			c.fail(q.At(), "", "system tables cannot be read by views yet")
+			c.fail(q.At(), "GRANT SELECT on it to a role, and read it from there", "views cannot read system tables")
 		}
 		c.fail(q.At(), "leave the schema out: an app has one space of names", "relation %s does not exist", quoted(q.String()))
 	}
@@ -310,6 +318,8 @@ func (c *compiler) program() *flow.Program {
 			p.Views = append(p.Views, r.plan)
 		}
 	}
+	p.Errors, p.Late = len(c.rels), len(c.rels)+1
+	p.Relations = append(p.Relations, flow.ErrorsRelation(p.Errors), flow.LateRelation(p.Late))
 	p.Catalog = c.catalog().JSON()
 	return p
 }

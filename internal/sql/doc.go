@@ -11,5 +11,9 @@
 // [Catalog] is the definition as the log carries it: it gives each table its id and its schema versions, and [Compare] says
 // whether a new program may follow it on the same log.
 //
+// A query is bound block by block ([query]); a sub-query that reads the query around it becomes a join ([frame]); the plan of
+// a view is then rewritten so that it keeps little state ([compiler.optimize]), and what watermarks close is marked in it
+// ([compiler.timed]). What is certain of a plan's rows (keys, NOT NULL, whether they ever leave) is derived from the plan ([facts]).
+//
 // Limits: [MaxColumns] and [MaxRelations], and those of package syntax for the text itself.
 package sql

@@ -23,7 +23,10 @@ func (c *compiler) grant(s *syntax.Grant) {
 	allow := c.privileges(s)
 	for _, q := range s.Tables {
 		c.try(func() {
-			r := c.lookup(q, s.Pos)
+			r := c.systemRelation(q)
+			if r == nil {
+				r = c.lookup(q, s.Pos)
+			}
 			may := c.grantable(s, r, allow)
 			for _, role := range s.Roles {
 				c.try(func() { c.addGrant(c.roleName(role), r, may) })
@@ -68,9 +71,27 @@ func privilege(name string) app.Privilege {
 	return 0
 }
 
+// systemRelation returns laaster.errors or laaster.late when it is named, else nil.
+func (c *compiler) systemRelation(q syntax.QName) *relation {
+	if len(q) != 2 || q[0].Text != "laaster" {
+		return nil
+	}
+	name := q.String()
+	switch name {
+	case "laaster.errors", "laaster.late":
+		return &relation{name: name}
+	}
+	hint := didYouMean(name, []string{"laaster.errors", "laaster.late"})
+	if hint == "" {
+		hint = "the system tables are laaster.errors and laaster.late"
+	}
+	c.fail(q.At(), hint, "system table %s does not exist", quoted(name))
+	return nil
+}
+
 // grantable checks that the relation can do what is granted. ALL means whatever it can do.
 func (c *compiler) grantable(s *syntax.Grant, r *relation, allow app.Privilege) app.Privilege {
-	can, what := app.Select, "a view can only be read"
+	can, what := app.Select, "views and system tables can only be read"
 	if r.table != nil {
 		can, what = app.Select|app.Insert, "rows of an append-only table never change"
 		if r.table.Keyed() {

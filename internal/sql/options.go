@@ -1,6 +1,7 @@
 package sql
 
 import (
+	"slices"
 	"strings"
 
 	"laaster/app"
@@ -16,7 +17,7 @@ const (
 	textOption
 	columnOption
 	intervalOption
-	laterOption // reserved for what is not built yet
+	emitOption
 )
 
 // tableOptions are the keys of WITH (..) on a table.
@@ -28,15 +29,28 @@ func tableOptions(key string) (optionKind, bool) {
 		return textOption, true
 	case "event_time":
 		return columnOption, true
-	case "lateness":
+	case "lateness", "idle", "ttl", "dedupe":
 		return intervalOption, true
-	case "ttl":
-		return laterOption, true
 	}
 	return 0, false
 }
 
-const tableOptionNames = "append_only event_time lateness owner version"
+const tableOptionNames = "append_only event_time lateness idle ttl dedupe owner version"
+
+// viewOptionKinds are the keys of WITH (..) on a view.
+func viewOptionKinds(key string) (optionKind, bool) {
+	switch key {
+	case "allow_unbounded":
+		return boolOption, true
+	case "owner", "version":
+		return textOption, true
+	case "emit":
+		return emitOption, true
+	}
+	return 0, false
+}
+
+const viewOptionNames = "emit allow_unbounded owner version"
 
 // tableOptionsOf checks WITH (..) of a table and returns the values as text.
 func (c *compiler) tableOptionsOf(list []syntax.Option, t *app.Table) map[string]string {
@@ -45,34 +59,95 @@ func (c *compiler) tableOptionsOf(list []syntax.Option, t *app.Table) map[string
 	}
 	out := map[string]string{}
 	for _, o := range list {
-		c.try(func() { c.tableOption(o, t, out) })
+		c.try(func() {
+			kind := c.optionKind(o, tableOptions, tableOptionNames, "table")
+			c.once(o, out)
+			out[o.Key.Text] = c.optionText(o, kind, t)
+		})
 	}
-	if _, late := out["lateness"]; late && out["event_time"] == "" {
-		for _, o := range list {
-			if o.Key.Text == "lateness" {
-				c.wrong(o.Span, "add event_time = 'col'", "lateness needs event_time")
-			}
-		}
+	for _, o := range list {
+		c.try(func() { c.togetherOptions(o, t, list, out["append_only"] == "true" || len(t.PrimaryKey) == 0) })
 	}
 	return out
 }
 
-func (c *compiler) tableOption(o syntax.Option, t *app.Table, out map[string]string) {
-	kind, known := tableOptions(o.Key.Text)
-	switch {
-	case !known || o.Namespace != nil:
-		hint := didYouMean(o.Key.Text, strings.Fields(tableOptionNames))
-		if hint == "" {
-			hint = "the options of a table are " + strings.Join(strings.Fields(tableOptionNames), ", ")
+func given(list []syntax.Option, key string) bool {
+	return slices.ContainsFunc(list, func(o syntax.Option) bool { return o.Key.Text == key })
+}
+
+// togetherOptions checks an option against the others and the table.
+func (c *compiler) togetherOptions(o syntax.Option, t *app.Table, all []syntax.Option, appendOnly bool) {
+	switch key := o.Key.Text; key {
+	case "lateness", "idle":
+		if !given(all, "event_time") {
+			c.fail(o.Span, "add event_time = 'col'", "%s needs event_time", key)
 		}
-		c.fail(o.Span, hint, "unknown option %s", quoted(c.text(keySpan(o))))
-	case kind == laterOption:
-		c.fail(o.Span, "", "the option %s is not supported yet", o.Key.Text)
+	case "event_time":
+		if !appendOnly {
+			c.report(o.Span, Warning, "event_time has no effect: rows of a table with a primary key may change at any time, so windows over them never close",
+				"if rows are never changed, say append_only")
+		}
+	case "dedupe":
+		if !appendOnly || len(t.PrimaryKey) == 0 {
+			c.fail(o.Span, "declare a PRIMARY KEY and append_only; the rows of other tables with a key replace each other",
+				"dedupe is for append-only tables with a primary key")
+		}
 	}
-	if _, twice := out[o.Key.Text]; twice {
+}
+
+// optionKind finds a key among those that there are.
+func (c *compiler) optionKind(o syntax.Option, kinds func(string) (optionKind, bool), names, what string) optionKind {
+	kind, known := kinds(o.Key.Text)
+	if known && o.Namespace == nil {
+		return kind
+	}
+	list := strings.Fields(names)
+	hint := didYouMean(o.Key.Text, list)
+	if hint == "" {
+		hint = "the options of a " + what + " are " + strings.Join(list, ", ")
+	}
+	c.fail(o.Span, hint, "unknown option %s", quoted(c.text(keySpan(o))))
+	return 0
+}
+
+// once refuses a key that is given a second time.
+func (c *compiler) once(o syntax.Option, have map[string]string) {
+	if _, twice := have[o.Key.Text]; twice {
 		c.fail(o.Span, "", "the option %s is given twice", o.Key.Text)
 	}
-	out[o.Key.Text] = c.optionText(o, kind, t)
+}
+
+// viewOptions is what WITH (..) says of a view.
+type viewOptions struct {
+	allowUnbounded bool // joins may keep rows for ever
+	emitFinal      bool // only groups whose window is closed come out
+	owner, version string
+	emit           syntax.Span // where emitFinal stands
+}
+
+// viewOptionsOf reads WITH (..) of a view.
+func (c *compiler) viewOptionsOf(list []syntax.Option) viewOptions {
+	var v viewOptions
+	have := map[string]string{}
+	for _, o := range list {
+		c.try(func() {
+			kind := c.optionKind(o, viewOptionKinds, viewOptionNames, "view")
+			c.once(o, have)
+			text := c.optionText(o, kind, nil)
+			have[o.Key.Text] = text
+			switch o.Key.Text {
+			case "allow_unbounded":
+				v.allowUnbounded = text == "true"
+			case "emit":
+				v.emitFinal, v.emit = text == "final", o.Span
+			case "owner":
+				v.owner = text
+			case "version":
+				v.version = text
+			}
+		})
+	}
+	return v
 }
 
 func keySpan(o syntax.Option) syntax.Span {
@@ -112,7 +187,11 @@ func (c *compiler) optionText(o syntax.Option, kind optionKind, t *app.Table) st
 	case columnOption:
 		c.eventTime(v, t)
 	case intervalOption:
-		c.lateness(v)
+		c.spanOption(key, v)
+	case emitOption:
+		if text != "final" && text != "changes" {
+			c.fail(v.Span, "'changes' is the default; 'final' waits until a window is closed", "emit must be 'changes' or 'final'")
+		}
 	}
 	return text
 }
@@ -123,6 +202,8 @@ func optionExample(kind optionKind) string {
 		return "'at'"
 	case intervalOption:
 		return "'5 seconds'"
+	case emitOption:
+		return "'final'"
 	}
 	return "'name'"
 }
@@ -133,8 +214,8 @@ func (c *compiler) eventTime(v *syntax.OptionValue, t *app.Table) {
 		if col.Name != v.Text {
 			continue
 		}
-		if col.Type != app.Timestamptz {
-			c.fail(v.Span, "", "event_time must be a timestamptz, and column %s is %s", quoted(col.Name), col.Type)
+		if col.Type != app.Timestamptz && col.Type != app.Timestamp {
+			c.fail(v.Span, "", "event_time must be timestamptz or timestamp, and column %s is %s", quoted(col.Name), col.Type)
 		}
 		if !col.NotNull {
 			c.fail(v.Span, "declare it NOT NULL: every event has a time", "the event_time column %s may be NULL", quoted(col.Name))
@@ -144,25 +225,21 @@ func (c *compiler) eventTime(v *syntax.OptionValue, t *app.Table) {
 	c.fail(v.Span, didYouMean(v.Text, columnNames(t.Columns)), "column %s does not exist", quoted(v.Text))
 }
 
-func (c *compiler) lateness(v *syntax.OptionValue) {
+// spanOption checks an option that is a span of time. A lateness of nothing is one, too.
+func (c *compiler) spanOption(key string, v *syntax.OptionValue) {
 	val, _, err := expr.ParseText(app.Interval, []byte(v.Text), nil)
 	if err != nil {
 		c.fail(v.Span, "for example: '5 seconds'", "%s", err.Error())
 	}
-	if strings.HasPrefix(string(expr.AppendText(nil, app.Interval, val)), "-") {
-		c.fail(v.Span, "", "lateness cannot be negative")
-	}
-}
-
-// viewOptionsOf refuses the options of a view: none is supported yet, some names are reserved.
-func (c *compiler) viewOptionsOf(list []syntax.Option) {
-	for _, o := range list {
-		switch o.Key.Text {
-		case "emit", "allow_unbounded", "owner", "version":
-			c.wrong(o.Span, "", "the option %s of a view is not supported yet", o.Key.Text)
-		default:
-			c.wrong(o.Span, "a view has no options yet", "unknown option %s", quoted(c.text(keySpan(o))))
-		}
+	months, days, us := expr.IntervalFields(val)
+	total := (float64(months)*30+float64(days))*dayMicros + float64(us)
+	switch {
+	case total < 0:
+		c.fail(v.Span, "for example: '5 seconds'", "%s cannot be negative", key)
+	case total == 0 && key != "lateness":
+		c.fail(v.Span, "for example: '5 seconds'", "%s must be longer than nothing", key)
+	case total > 100_000*dayMicros:
+		c.fail(v.Span, "", "%s can be at most 100000 days", key)
 	}
 }
 

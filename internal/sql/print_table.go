@@ -57,7 +57,10 @@ func columnText(col app.Column) string {
 
 // keyText names the key of a relation.
 func keyText(r *expr.Relation) string {
-	if r.Copies {
+	switch {
+	case r.Numbered:
+		return " numbered"
+	case r.Copies:
 		return " copies"
 	}
 	names := make([]string, len(r.Key))

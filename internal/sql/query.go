@@ -1,36 +1,35 @@
 package sql
 
 import (
-	"slices"
-
 	"laaster/app"
 	"laaster/internal/expr"
 	"laaster/internal/flow"
 	"laaster/internal/sql/syntax"
 )
 
-// bound is a query with its plan.
+// bound is a query, or an item of FROM, with its plan. Its keys and what else is known of its rows are for [compiler.factsOf].
 type bound struct {
-	plan       flow.Plan
-	cols       []app.Column // of the result
-	spans      []syntax.Span
-	key        []int       // columns that identify a row, if unique
-	unique     bool        // with an empty key: at most one row
-	relies     []*relation // append-only tables whose primary key makes it unique
-	order      []app.OrderBy
-	direct     bool           // a table itself: its primary key decides its other columns in GROUP BY
-	unseen     *syntax.SortBy // the first ORDER BY term that result columns cannot express
-	appendOnly bool           // rows never leave or change
+	plan   flow.Plan
+	cols   []app.Column // of the plan, one by one
+	spans  []syntax.Span
+	order  []app.OrderBy
+	unseen *syntax.SortBy // the first ORDER BY term that result columns cannot express
+	table  *relation      // a table itself: its primary key decides its other columns in GROUP BY
+	open   []*expr.Node   // by column: the literal whose type nothing has settled, nil for others; may be short
+	hidden int            // with keepHidden: columns behind cols that only order them; order may name them
 }
 
 // query is the state of binding one SELECT.
 type query struct {
+	lookup   bool // as_of may be bound now
 	c        *compiler
 	sel      *syntax.Select
+	frame    *frame // the queries around; nil: none
+	with     *with  // the queries of WITH that it can see
 	scope    *scope
 	from     *bound // what FROM gives
-	where    *expr.Node
-	having   *expr.Node
+	where    []*expr.Node
+	having   []*expr.Node
 	aggs     aggregates
 	keys     []*expr.Node // of GROUP BY, over FROM's columns
 	keyText  []string
@@ -38,10 +37,15 @@ type query struct {
 	grouped  bool // GROUP BY, HAVING or an aggregate
 	targets  []target
 	hidden   []*expr.Node // ORDER BY expressions that are not in the select list
-	needed   int          // aggregates besides those that ORDER BY alone uses
 	sort     []app.OrderBy
 	limit    int64 // -1: none
 	offset   int64
+	subs     []*sub
+	overs    windowCalls
+	sets     groupSets
+	on       []int // columns of DISTINCT ON, hidden ones behind the targets
+	// keepHidden leaves the hidden columns in the result, for a reader that needs the order.
+	keepHidden bool
 }
 
 // target is one result column.
@@ -49,27 +53,60 @@ type target struct {
 	name   string
 	named  bool // by AS
 	node   *expr.Node
+	open   *expr.Node // the literal that node was before its type was settled; nil for all else
 	text   string
 	at     syntax.Span
 	nameAt syntax.Span
 }
 
-// bindQuery plans a query.
-func (c *compiler) bindQuery(sel *syntax.Select) *bound {
-	c.refuseQuery(sel)
-	q := &query{c: c, sel: sel, limit: -1}
+// maxDepth bounds how deep queries may be nested.
+const maxDepth = 64
+
+// bindQuery plans a query. around is what it may read of the queries around it.
+func (c *compiler) bindQuery(sel *syntax.Select, around *frame, w *with) *bound {
+	return c.bindInner(sel, around, w, false)
+}
+
+func (c *compiler) bindInner(sel *syntax.Select, around *frame, w *with, keepHidden bool) *bound {
+	if c.depth++; c.depth > maxDepth {
+		c.fail(firstLine(c.src, sel.Span), "make a view of the inner queries", "queries are nested more than %d deep", maxDepth)
+	}
+	defer func() { c.depth-- }()
+	q := &query{c: c, sel: sel, frame: around, with: w, limit: -1, keepHidden: keepHidden}
+	if sel.With != nil {
+		q.with = c.bindWith(sel.With, around, w)
+		defer c.checkUsed(q.with, w)
+	}
+	switch {
+	case sel.Op != syntax.NoSetOp:
+		return q.overColumns(q.setOp())
+	case sel.Values != nil:
+		return q.overColumns(q.values())
+	}
+	return q.block()
+}
+
+// block plans one SELECT.
+func (q *query) block() *bound {
+	c, sel := q.c, q.sel
+	if len(sel.Targets) == 0 {
+		c.fail(firstLine(c.src, sel.Span), "name the columns after SELECT", "this query has no columns")
+	}
 	q.bindFrom()
 	before := c.bad
 	if sel.Where != nil {
 		c.try(func() {
-			q.where = q.binder("WHERE", false).condition(sel.Where, "WHERE")
+			q.where = conjuncts(q.binder("WHERE", false).condition(sel.Where, "WHERE"))
 		})
 	}
 	q.bindTargets()
 	q.bindGroups()
 	if sel.Having != nil {
 		c.try(func() {
-			q.having = q.binder("HAVING", true).condition(sel.Having, "HAVING")
+			n := q.binder("HAVING", true).condition(sel.Having, "HAVING")
+			if q.having = conjuncts(n); len(q.having) == 0 {
+				q.having = []*expr.Node{n}
+			}
 		})
 	}
 	c.try(q.bindLimit)
@@ -80,113 +117,43 @@ func (c *compiler) bindQuery(sel *syntax.Select) *bound {
 	return q.plan()
 }
 
-// refuseQuery answers the forms of queries that are not supported yet.
-func (c *compiler) refuseQuery(s *syntax.Select) {
-	later := func(at syntax.Span, what, hint string) { c.fail(at, hint, "%s is not supported yet", what) }
-	switch {
-	case s.With != nil:
-		later(firstLine(c.src, s.With.Span), "WITH", "make each of its queries a view, or put it into FROM (SELECT ..)")
-	case s.Op != syntax.NoSetOp:
-		names := [...]string{syntax.Union: "UNION", syntax.Intersect: "INTERSECT", syntax.Except: "EXCEPT"}
-		later(firstLine(c.src, s.Right.Span), names[s.Op], "make two views")
-	case s.Values != nil:
-		later(firstLine(c.src, s.Span), "VALUES", "a view reads a table or a view")
-	case len(s.UniqueOn) > 0:
-		later(s.UniqueOn[0].At(), "DISTINCT ON", "use GROUP BY with min or max")
-	case len(s.Windows) > 0:
-		later(s.Windows[0].Span, "WINDOW", "for the first n rows use ORDER BY .. LIMIT n")
-	case s.WithTies:
-		later(s.Limit.At(), "WITH TIES", "write ROWS ONLY")
-	case len(s.Targets) == 0:
-		c.fail(firstLine(c.src, s.Span), "name the columns after SELECT", "this query has no columns")
+// overColumns puts ORDER BY and LIMIT over the result of a set operation or of VALUES.
+func (q *query) overColumns(in *bound) *bound {
+	if len(q.sel.OrderBy) == 0 && q.sel.Limit == nil && q.sel.Offset == nil {
+		return in
 	}
-	for _, g := range s.GroupBy {
-		if g.Kind != syntax.GroupExpr {
-			later(g.Span, "GROUPING SETS, ROLLUP, CUBE or ()", "make one view for each grouping")
+	plain := *q.sel
+	plain.Op, plain.Values, plain.With = syntax.NoSetOp, nil, nil
+	for _, s := range q.sel.OrderBy {
+		ref, isColumn := s.X.(*syntax.ColumnRef)
+		_, isNumber := s.X.(*syntax.Literal)
+		if !isNumber && (!isColumn || ref.Star || len(ref.Names) != 1 || !contains(in.cols, ref.Names[0].Text)) {
+			q.c.fail(s.X.At(), "name a column of the result, or put the query into FROM (SELECT ..)", "ORDER BY of a set operation takes result columns only")
 		}
 	}
+	q.sel = &plain
+	q.from, q.scope = in, newScope("", in.cols, nil)
+	for i, col := range in.cols {
+		n := expr.Column(i, col.Type, -1)
+		q.targets = append(q.targets, target{name: col.Name, node: n, text: n.String(), at: in.spans[i], nameAt: in.spans[i]})
+	}
+	q.bindLimit()
+	q.bindOrder()
+	return q.plan()
 }
 
-// bindFrom plans the FROM clause.
-func (q *query) bindFrom() {
-	c, from := q.c, q.sel.From
-	if len(from) == 0 {
-		c.fail(firstLine(c.src, q.sel.Span), "add FROM with a table or view", "a view without FROM would never change")
-	}
-	if len(from) > 1 {
-		c.fail(from[1].At(), joinHint, "joins are not supported yet")
-	}
-	name := ""
-	switch r := from[0].(type) {
-	case *syntax.RangeTable:
-		q.from, name = c.scan(r), r.Name.Last().Text
-		if r.Alias != nil {
-			name = r.Alias.Name.Text
-			q.renameColumns(r.Alias)
-		}
-	case *syntax.RangeQuery:
-		q.from = c.bindQuery(r.Query)
-		if r.Alias != nil {
-			name = r.Alias.Name.Text
-			q.renameColumns(r.Alias)
-		}
-	case *syntax.Join:
-		c.fail(r.R.At(), joinHint, "joins are not supported yet")
-	case *syntax.RangeCall:
-		q.refuseFunction(r)
-	}
-	q.scope = &scope{[]source{{name: name, cols: q.from.cols}}}
-}
-
-const joinHint = "a view reads one table or view for now; send what belongs together in one row"
-
-func (q *query) refuseFunction(r *syntax.RangeCall) {
-	if call, ok := r.Calls[0].X.(*syntax.Call); ok {
-		switch call.Name.Last().Text {
-		case "tumble", "hop", "session":
-			q.c.fail(r.Span, "group into buckets instead: GROUP BY date_trunc('minute', col)", "%s(..) is not supported yet", call.Name.Last().Text)
+func contains(cols []app.Column, name string) bool {
+	for _, c := range cols {
+		if c.Name == name {
+			return true
 		}
 	}
-	q.c.fail(r.Span, "a view reads a table or a view", "functions in FROM are not supported yet")
+	return false
 }
 
-// renameColumns applies FROM t AS a (x, y).
-func (q *query) renameColumns(a *syntax.Alias) {
-	if len(a.Columns) > len(q.from.cols) {
-		q.c.fail(a.Columns[len(q.from.cols)].Span, "", "%s has %s, and %s given", quoted(a.Name.Text), plural(len(q.from.cols), "column"), plural(len(a.Columns), "name"))
-	}
-	q.from.cols = slices.Clone(q.from.cols)
-	for i, n := range a.Columns {
-		q.from.cols[i].Name = n.Text
-	}
-}
-
-// scan reads a table or view.
-func (c *compiler) scan(r *syntax.RangeTable) *bound {
-	rel := c.lookup(r.Name, r.Pos)
-	b := &bound{cols: rel.rel.Columns, key: rel.rel.Key, unique: !rel.rel.Copies}
-	if rel.rel.Copies {
-		b.cols, b.key = b.cols[:len(b.cols)-1], nil
-	}
-	if rel.table != nil {
-		b.direct = true
-		b.appendOnly = rel.table.AppendOnly
-		if b.unique && b.appendOnly {
-			b.relies = []*relation{rel}
-		}
-	} else {
-		b.appendOnly = rel.bound.appendOnly
-	}
-	types := make([]app.Type, len(b.cols))
-	for i, col := range b.cols {
-		types[i] = col.Type
-	}
-	b.plan = &flow.Scan{Relation: slices.Index(c.rels, rel), Types: types}
-	return b
-}
-
+// binder binds expressions of one clause over FROM's columns.
 func (q *query) binder(clause string, aggregates bool) *binder {
-	b := &binder{c: q.c, clause: clause, scope: q.scope, view: true, output: map[string]bool{}}
+	b := &binder{c: q.c, clause: clause, scope: q.scope, view: true, output: map[string]bool{}, q: q, frame: q.frame, aside: q.c.aside}
 	for _, t := range q.sel.Targets {
 		if t.Alias != nil {
 			b.output[t.Alias.Text] = true
@@ -211,7 +178,14 @@ func (q *query) bindTargets() {
 			if t.Alias != nil {
 				out.name, out.nameAt, out.named = t.Alias.Text, t.Alias.Span, true
 			}
-			out.node = expr.Settle(q.binder("SELECT", true).expr(t.X))
+			n := q.binder("SELECT", true).expr(t.X)
+			if e, ok := t.X.(*syntax.SubQuery); ok && e.Kind == syntax.Scalar && t.Alias == nil {
+				out.name = q.subs[n.Col-subCol].name
+			}
+			if n.Type == app.Unknown {
+				out.open = n
+			}
+			out.node = expr.Settle(n)
 			q.addTarget(out)
 		})
 	}
@@ -227,54 +201,25 @@ func (q *query) addTarget(t target) {
 
 // star puts in the columns of * and t.*.
 func (q *query) star(ref *syntax.ColumnRef) {
-	sources := q.scope.sources
+	if len(q.sel.From) == 0 {
+		q.c.fail(ref.Span, "add FROM with a table or view", "* needs FROM")
+	}
 	if len(ref.Names) > 0 {
-		b := q.binder("SELECT", true)
-		sources = []source{*b.qualifier(ref)}
-	}
-	for _, src := range sources {
+		src := q.binder("SELECT", true).qualifier(ref)
 		for i, col := range src.cols {
-			q.addTarget(target{name: col.Name, nameAt: ref.Span, at: ref.Span, node: expr.Column(src.first+i, col.Type, ref.Pos)})
+			q.starColumn(col.Name, src.nodes[i], ref)
 		}
+		return
+	}
+	for _, v := range q.scope.visible {
+		q.starColumn(v.name, v.node, ref)
 	}
 }
 
-// bindGroups binds GROUP BY. An item is a column of FROM, or else a name or number of the select list, or an expression.
-func (q *query) bindGroups() {
-	for _, g := range q.sel.GroupBy {
-		q.c.try(func() {
-			n := q.groupItem(g.X)
-			text := n.String()
-			if !slices.Contains(q.keyText, text) {
-				q.keys, q.keyText = append(q.keys, n), append(q.keyText, text)
-			}
-		})
-	}
-	q.explicit = len(q.keys)
-}
-
-func (q *query) groupItem(e syntax.Expr) *expr.Node {
-	b := q.binder("GROUP BY", false)
-	switch e := e.(type) {
-	case *syntax.ColumnRef:
-		if len(e.Names) == 1 && !e.Star && !slices.Contains(q.scope.names(), e.Names[0].Text) {
-			if t := q.named(e.Names[0].Text, e.Span); t != nil {
-				return q.groupTarget(t, e.Span)
-			}
-		}
-	case *syntax.Literal:
-		return q.groupTarget(q.ordinal(e, "GROUP BY"), e.Span)
-	}
-	return expr.Settle(b.expr(e))
-}
-
-func (q *query) groupTarget(t *target, at syntax.Span) *expr.Node {
-	t.node.Columns(func(i int) {
-		if i >= aggregateCol {
-			q.c.fail(at, "", "aggregate functions are not allowed in GROUP BY")
-		}
-	})
-	return t.node
+func (q *query) starColumn(name string, n *expr.Node, ref *syntax.ColumnRef) {
+	copied := *n
+	copied.Pos = ref.Pos
+	q.addTarget(target{name: name, nameAt: ref.Span, at: ref.Span, node: &copied})
 }
 
 // named finds a result column by its name. Two different ones of a name are ambiguous.
@@ -312,4 +257,24 @@ func (q *query) ordinal(e *syntax.Literal, clause string) *target {
 		q.c.fail(e.Span, "", "%s position %s is not in the select list, which has %s", clause, e.Text, plural(len(q.targets), "column"))
 	}
 	return &q.targets[n-1]
+}
+
+// each replaces everything that is computed after grouping: result columns, hidden ones, HAVING, arguments of window functions,
+// and what sub-queries that are not joined yet take from the query.
+func (q *query) each(f func(n *expr.Node, at span) *expr.Node) {
+	for i := range q.targets {
+		t := &q.targets[i]
+		t.node = f(t.node, t.at)
+		t.text = t.node.String()
+	}
+	for i, h := range q.hidden {
+		q.hidden[i] = f(h, q.c.wordAt(max(h.Pos, 0)))
+	}
+	for i, h := range q.having {
+		q.having[i] = f(h, q.sel.Having.At())
+	}
+	q.eachOver(f)
+	for _, s := range q.subs {
+		s.each(func(n *expr.Node) *expr.Node { return f(n, s.at) })
+	}
 }

@@ -271,4 +271,5 @@ func (p *tableParts) options() {
 	}
 	delete(t.Options, "append_only")
 	t.Kept = t.Keyed()
+	p.time()
 }

@@ -8,10 +8,13 @@ import (
 	"laaster/internal/sql/syntax"
 )
 
-// typeOf resolves a type as written. Where it stands decides about interval: expressions have it, columns do not.
+// typeOf resolves a type as written. Where it stands decides about interval and modifiers: expressions have them, columns do not.
 func (c *compiler) typeOf(t *syntax.TypeName, column bool) app.Type {
-	if len(t.Bounds) > 0 || t.SetOf {
-		c.fail(t.Span, "use jsonb: it holds arrays", "array types are not supported yet")
+	if t.SetOf {
+		c.fail(t.Span, "", "SETOF is not supported")
+	}
+	if len(t.Bounds) > 1 {
+		c.fail(t.Span, "use jsonb: it holds arrays in arrays", "arrays have one dimension")
 	}
 	name := t.Names.Last().Text
 	if !t.System && len(t.Names) > 1 && (len(t.Names) > 2 || t.Names[0].Text != "pg_catalog") {
@@ -26,10 +29,19 @@ func (c *compiler) typeOf(t *syntax.TypeName, column bool) app.Type {
 		c.fail(t.Span, unknownTypeHint(name), "type %s does not exist", quoted(t.Names.String()))
 	case typ == app.Interval && column:
 		c.fail(t.Span, "store seconds as double precision, or both ends as timestamptz", "a column cannot have type interval")
-	case len(t.Mods) > 0:
+	case len(t.Mods) > 0 && (column || len(t.Bounds) > 0 || !castModifier(typ)):
 		c.fail(t.Span, modifierHint(typ), "%s is not supported", c.text(t.Span))
+	case len(t.Bounds) > 0 && typ == app.Interval:
+		c.fail(t.Span, "use text[] or jsonb", "arrays of interval are not supported")
+	case len(t.Bounds) > 0:
+		return app.Array(typ)
 	}
 	return typ
+}
+
+// castModifier reports whether a cast to the type may have modifiers.
+func castModifier(t app.Type) bool {
+	return t == app.Numeric || t == app.Text || t == app.Interval || t == app.Timestamptz || t == app.Timestamp
 }
 
 // exactType returns the type of a catalog name or alias that maps onto one of ours without loss.
@@ -46,6 +58,9 @@ func exactType(name string) app.Type {
 	case "timestamptz":
 		return app.Timestamptz
 	}
+	if strings.HasPrefix(name, "_") || strings.HasSuffix(name, "]") { // PostgreSQL's inner names of arrays
+		return app.Unknown
+	}
 	return expr.TypeNamed(name)
 }
 
@@ -54,7 +69,7 @@ func unknownTypeHint(name string) string {
 	const others = "string=text str=text clob=text nvarchar=text longtext=text datetime=timestamptz number=numeric long=bigint " +
 		"int64=bigint uint64=numeric int32=integer tinyint=integer mediumint=integer float64=double double=double " +
 		"guid=uuid object=jsonb map=jsonb boolean=boolean integer=integer int=integer bigint=bigint numeric=numeric " +
-		"decimal=numeric text=text uuid=uuid timestamptz=timestamptz timestamp=timestamptz jsonb=jsonb json=jsonb " +
+		"decimal=numeric text=text uuid=uuid timestamptz=timestamptz timestamp=timestamp date=date jsonb=jsonb json=jsonb " +
 		"varchar=text float=double bool=boolean blob=text"
 	use := map[string]string{}
 	var names []string
@@ -69,7 +84,7 @@ func unknownTypeHint(name string) string {
 	}
 	switch t {
 	case "":
-		return "the types are boolean, integer, bigint, double precision, numeric, text, uuid, timestamptz and jsonb"
+		return "the types are boolean, integer, bigint, double precision, numeric, text, uuid, timestamptz, timestamp, date and jsonb, and arrays of them"
 	case "double":
 		t = "double precision"
 	}
@@ -82,7 +97,7 @@ func modifierHint(t app.Type) string {
 		return "use text, and to limit the length: CHECK (length(col) <= 100)"
 	case app.Numeric:
 		return "use numeric, which keeps every digit; to round: round(x, 2); to limit: CHECK (col = round(col, 2) AND abs(col) < 1e8)"
-	case app.Timestamptz, app.Interval:
+	case app.Timestamptz, app.Timestamp, app.Interval:
 		return "leave the precision out: times have microseconds; to round: date_trunc('second', x)"
 	}
 	return "leave the modifier out"
@@ -97,10 +112,6 @@ func refusedType(name string) (hint string, known bool) {
 		return "use double precision", true
 	case "serial", "serial4", "bigserial", "serial8", "smallserial", "serial2":
 		return "the sender makes the id, so that a repeat is recognised: use uuid PRIMARY KEY DEFAULT gen_random_uuid(), or bigint", true
-	case "timestamp":
-		return "use timestamptz: a moment needs a time zone to be one (times are kept and shown in UTC)", true
-	case "date":
-		return "use timestamptz, and date_trunc('day', x) to group by day; or text", true
 	case "time", "timetz":
 		return "use timestamptz, or text", true
 	case "json":

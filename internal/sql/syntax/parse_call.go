@@ -70,7 +70,7 @@ func (p *parser) args(c *Call) {
 
 func (p *parser) arg() Arg {
 	t, n := p.tok(), p.ahead(1)
-	if isTypeFunc(t) && (n.punct("=>") || n.punct(":=")) {
+	if (isTypeFunc(t) || t.is("offset")) && (n.punct("=>") || n.punct(":=")) {
 		p.at += 2
 		return Arg{Name: &Name{Span{t.pos, t.end}, t.text}, X: p.expr()}
 	}
