@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 	"unicode/utf8"
 
@@ -56,17 +57,37 @@ type Options struct {
 // Door is the write half of the public surface, the same for every transport. Safe for concurrent use.
 type Door struct {
 	opt      Options
-	tables   map[string]*table
+	tables   atomic.Pointer[map[string]*table]
 	decoders sync.Pool // *rowDecoder
 	budget   budget
 }
 
 // NewDoor compiles the tables' defaults and checks.
 func NewDoor(opt Options) (*Door, error) {
-	d := &Door{opt: opt, tables: map[string]*table{}}
+	d := &Door{opt: opt}
 	d.decoders.New = func() any { return new(rowDecoder) }
 	d.budget.limit = int64(opt.Limits.Requests)
-	for _, rel := range opt.Tables {
+	return d, d.Use(opt.Tables)
+}
+
+// Use makes the door write to the tables among rels from now on. Requests under way finish with the tables that they began with.
+func (d *Door) Use(rels []*expr.Relation) error {
+	tables, err := newTables(rels)
+	if err == nil {
+		d.tables.Store(&tables)
+	}
+	return err
+}
+
+// Fits says why the tables among rels cannot be used, nil when they can.
+func (d *Door) Fits(rels []*expr.Relation) error {
+	_, err := newTables(rels)
+	return err
+}
+
+func newTables(rels []*expr.Relation) (map[string]*table, error) {
+	tables := map[string]*table{}
+	for _, rel := range rels {
 		if rel.Table == nil {
 			continue
 		}
@@ -74,9 +95,9 @@ func NewDoor(opt Options) (*Door, error) {
 		if err != nil {
 			return nil, err
 		}
-		d.tables[rel.Name] = t
+		tables[rel.Name] = t
 	}
-	return d, nil
+	return tables, nil
 }
 
 // Request is one write as a transport read it. The byte slices may be reused once Write returns.
@@ -136,7 +157,7 @@ func (d *Door) write(ctx context.Context, who auth.Principal, r *Request) (*wire
 
 // admit decides whether the caller may do this to that table.
 func (d *Door) admit(who auth.Principal, r *Request) (*table, *wire.Problem) {
-	t := d.tables[r.Table]
+	t := (*d.tables.Load())[r.Table]
 	if t == nil {
 		return nil, wire.NewProblem(wire.UnknownTable, "there is no table "+clip(r.Table)).WithField("table", "")
 	}
@@ -505,7 +526,7 @@ func (j *job) update(d *rowDecoder) *wire.Problem {
 		return d.problem
 	}
 	any := false
-	for i, c := range j.table.rel.Columns {
+	for i, c := range j.table.cols {
 		given := d.given[i>>3]&(1<<(i&7)) != 0
 		any = any || given
 		if given && d.vals[i].Null && c.NotNull {
@@ -518,7 +539,7 @@ func (j *job) update(d *rowDecoder) *wire.Problem {
 	if !any {
 		return wire.NewProblem(wire.InvalidRow, "an update must give at least one column").WithHint(j.table.columnNames())
 	}
-	d.row = j.table.rel.Layout.Append(d.row[:0], d.vals)
+	d.row = j.table.rules.Layout.Append(d.row[:0], d.vals)
 	if len(d.row) > j.door.opt.Limits.Row {
 		return wire.NewProblem(wire.TooLarge, fmt.Sprintf("the values take %d bytes, the limit of a row is %d", len(d.row), j.door.opt.Limits.Row))
 	}
@@ -529,7 +550,7 @@ func (j *job) update(d *rowDecoder) *wire.Problem {
 func (j *job) filtered(rec change.Record) *wire.Problem {
 	if len(rec.Filter) == 0 {
 		return wire.NewProblem(wire.BadFilter, "a change without a filter would touch every row").
-			WithHint("say which: ?" + j.table.rel.Columns[0].Name + "=eq.value")
+			WithHint("say which: ?" + j.table.cols[0].Name + "=eq.value")
 	}
 	f, err := expr.ParseFilter(j.table.rel, string(rec.Filter))
 	if err != nil {

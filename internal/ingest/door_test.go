@@ -27,8 +27,9 @@ import (
 
 const doorSQL = `CREATE TABLE r (id bigint PRIMARY KEY, i integer, d double precision, n numeric, t text, b boolean, j jsonb, "größe" integer);
 CREATE TABLE e (a text NOT NULL, u uuid PRIMARY KEY DEFAULT gen_random_uuid()) WITH (append_only);
+CREATE TABLE k (a text NOT NULL, b integer DEFAULT 7, CHECK (b > 0)) WITH (append_only);
 GRANT ALL ON r TO anon;
-GRANT INSERT ON e TO anon;
+GRANT INSERT ON e, k TO anon;
 `
 
 // newDoor returns a door on a writer whose batches are completed at once.
@@ -178,6 +179,21 @@ func TestLinesKeepTheirIndex(t *testing.T) {
 	}
 	if fmt.Sprint(got) != "[1 2 3 4]" {
 		t.Errorf("refused %v", got)
+	}
+	r.close()
+}
+
+// TestNoKey: a row for a table without a key has the table's columns; the number that tells its copies apart is no column to be given.
+func TestNoKey(t *testing.T) {
+	d, r := newDoor(t, ample())
+	r.accept()
+	if res, p := d.send(t, &Request{Table: "k", Rows: []byte(`[{"a":"x"},{"a":"y","b":3}]`)}); p != nil || res.Accepted != 2 {
+		t.Errorf("%+v %+v", res, p)
+	}
+	for row, code := range map[string]wire.Code{`{"a":"x","_n":1}`: wire.UnknownColumn, `{"b":1}`: wire.InvalidRow, `{"a":"x","b":0}`: wire.Constraint} {
+		if _, p := d.send(t, &Request{Table: "k", Rows: []byte(row)}); p == nil || p.Code != code {
+			t.Errorf("%s: %+v", row, p)
+		}
 	}
 	r.close()
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 
+	"laaster/app"
 	"laaster/internal/change"
 	"laaster/internal/expr"
 	"laaster/internal/wire"
@@ -15,6 +16,7 @@ import (
 type table struct {
 	rel      *expr.Relation
 	rules    *expr.TableRules
+	cols     []app.Column // that a row is given with: all but the _n of a table without a key
 	columns  map[string]int
 	defaults []expr.Func // by column; nil: NULL
 	checks   []expr.Func
@@ -22,21 +24,22 @@ type table struct {
 }
 
 func newTable(rel *expr.Relation) (*table, error) {
-	t := &table{rel: rel, rules: rel.Table, columns: map[string]int{}, defaults: make([]expr.Func, len(rel.Columns))}
-	for i, c := range rel.Columns {
+	cols := rel.Columns[:rel.Table.Layout.Columns()]
+	t := &table{rel: rel, rules: rel.Table, cols: cols, columns: map[string]int{}, defaults: make([]expr.Func, len(cols))}
+	for i, c := range cols {
 		t.columns[c.Name] = i
 		node := rel.Table.Defaults[i]
 		if node == nil {
 			continue
 		}
-		f, err := expr.Compile(node, rel.Layout)
+		f, err := expr.Compile(node, t.rules.Layout)
 		if err != nil {
 			return nil, fmt.Errorf("default of %s.%s: %w", rel.Name, c.Name, err)
 		}
 		t.defaults[i] = f
 	}
 	for _, c := range rel.Table.Checks {
-		f, err := expr.Compile(c.Cond, rel.Layout)
+		f, err := expr.Compile(c.Cond, t.rules.Layout)
 		if err != nil {
 			return nil, fmt.Errorf("check %s of %s: %w", c.Name, rel.Name, err)
 		}
@@ -62,8 +65,8 @@ func (t *table) keyGiven(given []byte) bool {
 
 // columnNames lists the columns for a hint.
 func (t *table) columnNames() string {
-	names := make([]string, len(t.rel.Columns))
-	for i, c := range t.rel.Columns {
+	names := make([]string, len(t.cols))
+	for i, c := range t.cols {
 		names[i] = c.Name
 	}
 	return "the columns of " + t.rel.Name + " are " + strings.Join(names, ", ")
@@ -86,7 +89,7 @@ type rowDecoder struct {
 
 func (d *rowDecoder) reset(t *table, src []byte, now int64, subject, role string) {
 	d.t, d.scan = t, scanner{src: src}
-	n := len(t.rel.Columns)
+	n := len(t.cols)
 	if cap(d.vals) < n {
 		d.vals = make([]change.Value, n)
 	}
@@ -153,10 +156,10 @@ func (d *rowDecoder) member(key, tok []byte) {
 		}
 		col = c
 	}
-	v, buf, err := expr.FromJSON(d.t.rel.Columns[col].Type, tok, d.buf)
+	v, buf, err := expr.FromJSON(d.t.cols[col].Type, tok, d.buf)
 	if err != nil {
-		d.problem = wire.NewProblem(wire.InvalidRow, err.Error()).WithField(d.t.rel.Columns[col].Name,
-			d.t.rel.Columns[col].Name+" is "+d.t.rel.Columns[col].Type.String())
+		d.problem = wire.NewProblem(wire.InvalidRow, err.Error()).WithField(d.t.cols[col].Name,
+			d.t.cols[col].Name+" is "+d.t.cols[col].Type.String())
 		return
 	}
 	d.buf = buf
@@ -167,7 +170,7 @@ func (d *rowDecoder) member(key, tok []byte) {
 
 // column finds a column by its name as it stands in the text, -1 when there is none: the name may be written with escapes.
 func (d *rowDecoder) column(name []byte) int {
-	if d.guess < len(d.t.rel.Columns) && d.t.rel.Columns[d.guess].Name == string(name) {
+	if d.guess < len(d.t.cols) && d.t.cols[d.guess].Name == string(name) {
 		return d.guess
 	}
 	if col, ok := d.t.columns[string(name)]; ok {
@@ -188,7 +191,7 @@ func (d *rowDecoder) complete(limit int, merge bool) change.Row {
 		if f := d.t.defaults[i]; f != nil {
 			v, err := f(&d.ctx)
 			if err != nil {
-				d.problem = wire.NewProblem(wire.InvalidRow, "default: "+err.Error()).WithField(d.t.rel.Columns[i].Name, "give a value")
+				d.problem = wire.NewProblem(wire.InvalidRow, "default: "+err.Error()).WithField(d.t.cols[i].Name, "give a value")
 				return nil
 			}
 			d.vals[i] = v
@@ -197,7 +200,7 @@ func (d *rowDecoder) complete(limit int, merge bool) change.Row {
 	if d.problem = d.notNull(merge); d.problem != nil {
 		return nil
 	}
-	d.row = d.t.rel.Layout.Append(d.row[:0], d.vals)
+	d.row = d.t.rules.Layout.Append(d.row[:0], d.vals)
 	if len(d.row) > limit {
 		d.problem = wire.NewProblem(wire.TooLarge, fmt.Sprintf("the row takes %d bytes, the limit is %d", len(d.row), limit)).
 			WithHint("send less, or raise limits.row in laaster.yaml")
@@ -214,7 +217,7 @@ func (d *rowDecoder) complete(limit int, merge bool) change.Row {
 
 // notNull refuses a NULL where none may be; with givenOnly columns that the caller left out may lack a value.
 func (d *rowDecoder) notNull(givenOnly bool) *wire.Problem {
-	for i, c := range d.t.rel.Columns {
+	for i, c := range d.t.cols {
 		if d.vals[i].Null && c.NotNull && (!givenOnly || d.has(i)) {
 			return wire.NewProblem(wire.InvalidRow, c.Name+" may not be null").WithField(c.Name, "give a value")
 		}

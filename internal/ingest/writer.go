@@ -66,6 +66,7 @@ type Writer struct {
 	mu      struct {
 		sync.Mutex
 		open   []*part
+		tick   bool          // an empty batch is wanted
 		held   int           // bytes in open, in flight and with the engine
 		room   chan struct{} // closed and renewed when bytes are freed and somebody waits
 		closed *wire.Problem // why nothing is accepted any more
@@ -187,17 +188,48 @@ func (w *Writer) rouse() {
 	}
 }
 
+// Define queues a definition document, in a batch of its own, and returns the batch's sequence once the engine has applied it.
+func (w *Writer) Define(ctx context.Context, doc []byte) (uint64, *wire.Problem) {
+	p := &part{entry: change.Entry{Kind: change.EntryDefinition, Last: true, Body: doc}, received: w.clock.Now(), done: make(chan answer, 1)}
+	if problem := w.submit(ctx, []*part{p}); problem != nil {
+		return 0, problem
+	}
+	a := <-p.done // it is in the queue: somebody answers
+	return a.seq, a.problem
+}
+
+// Tick asks for an empty batch, so that the log's time moves on, unless something else is written anyway.
+func (w *Writer) Tick() {
+	w.mu.Lock()
+	w.mu.tick = w.mu.closed == nil
+	w.mu.Unlock()
+	w.rouse()
+}
+
+// ticks reports whether an empty batch is wanted, and forgets it.
+func (w *Writer) ticks() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	t := w.mu.tick
+	w.mu.tick = false
+	return t
+}
+
 // take removes the parts of the next batch from the queue; closed says that there is nothing and never will be.
 func (w *Writer) take() (parts []*part, bytes int, closed bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	n := 0
 	for ; n < len(w.mu.open); n++ {
-		size := w.mu.open[n].entry.Size()
-		if change.HeaderSize+bytes+size > change.MaxBatch {
+		size, alone := w.mu.open[n].entry.Size(), w.mu.open[n].entry.Kind == change.EntryDefinition
+		if change.HeaderSize+bytes+size > change.MaxBatch || alone && n > 0 {
 			break
 		}
 		bytes += size
+		if alone {
+			n++
+			break
+		}
 	}
 	parts = append(parts, w.mu.open[:n]...)
 	rest := copy(w.mu.open, w.mu.open[n:])
@@ -213,10 +245,11 @@ func (w *Writer) Run(ctx context.Context) error {
 	var build change.Builder
 	for {
 		parts, bytes, closed := w.take()
+		tick := w.ticks()
 		switch {
 		case closed:
 			return nil
-		case len(parts) == 0:
+		case len(parts) == 0 && !tick:
 			select {
 			case <-w.wake:
 			case <-ctx.Done():
@@ -240,7 +273,7 @@ func (w *Writer) Run(ctx context.Context) error {
 			w.refuse(parts, bytes, err)
 			continue
 		}
-		b := &Batch{Batch: batch.Clone(), Received: oldest(parts), Logged: w.clock.Now(), parts: parts, bytes: bytes}
+		b := &Batch{Batch: batch.Clone(), Received: oldest(parts, began), Logged: w.clock.Now(), parts: parts, bytes: bytes}
 		w.metrics.Appended(batch.Header().Records, len(batch.Raw()), b.Logged.Sub(began), b.Logged.Sub(b.Received))
 		for _, p := range parts {
 			if p.early {
@@ -251,9 +284,10 @@ func (w *Writer) Run(ctx context.Context) error {
 	}
 }
 
-func oldest(parts []*part) time.Time {
-	t := parts[0].received
-	for _, p := range parts[1:] {
+// oldest returns when the first of parts arrived; a tick's batch arrives when it is made.
+func oldest(parts []*part, made time.Time) time.Time {
+	t := made
+	for _, p := range parts {
 		if p.received.Before(t) {
 			t = p.received
 		}

@@ -25,6 +25,8 @@ type conn struct {
 	sink    sink          // set before the first owner of out is done
 	work    chan struct{} // of a connection with a goroutine of its own for writing (SSE); nil for others
 
+	arranging sync.Mutex // held from the look-up of a view until its subscription is queued, so that Hub.Settle sees it whole
+
 	cursor  atomic.Uint64 // every change up to here is written or on its way
 	moved   atomic.Int64  // when something last went through to the socket, unix ms
 	blocked atomic.Bool   // a write is waiting for the socket

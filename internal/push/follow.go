@@ -175,6 +175,9 @@ func (c *conn) lost(joins []joining, to uint64) (bufs [][]byte) {
 	}
 	snap := c.h.store.Snapshot(rels...)
 	for _, j := range anew {
+		if !c.h.current(j.feed.q.rel) { // the snapshot may have no rows of it; Hub.Settle ends it
+			continue
+		}
 		c.out.pages = append(c.out.pages, &paging{member: j.member, snap: snap, again: j.again + 1})
 	}
 	if len(kept) > 0 || len(c.out.live) > 0 {

@@ -543,3 +543,6 @@ type writerFunc func(ctx context.Context, p auth.Principal, f *wire.WriteFrame) 
 func (f writerFunc) Write(ctx context.Context, p auth.Principal, w *wire.WriteFrame) (*wire.WriteResult, *wire.Problem) {
 	return f(ctx, p, w)
 }
+
+// relation returns what has this name now.
+func (h *Hub) relation(name string) *expr.Relation { return h.era.Load().byName[name] }

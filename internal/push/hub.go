@@ -19,7 +19,7 @@ import (
 type Hub struct {
 	opt     Options
 	store   *view.Store
-	byName  map[string]*expr.Relation
+	era     atomic.Pointer[era]
 	clock   run.Clock
 	metrics *observe.Metrics
 	group   *run.Group
@@ -48,6 +48,7 @@ type Hub struct {
 		ahead     map[*conn]struct{} // connections to look after once pos has passed their cursor
 		conns     map[*conn]struct{}
 		fresh     wire.FreshnessFrame
+		stale     map[*expr.Relation]string // views that stand still, and why
 		draining  bool
 		gone      chan struct{} // closed when draining and the last connection has left
 	}
@@ -66,14 +67,11 @@ func NewHub(ctx context.Context, opt Options) (*Hub, error) {
 	rels := opt.Store.Relations()
 	h := &Hub{
 		opt: opt, store: opt.Store, clock: opt.Clock, metrics: opt.Metrics, group: run.New(ctx),
-		byName:  make(map[string]*expr.Relation, len(rels)),
 		applied: make(chan struct{}, 1), passes: make(chan []*conn),
 	}
 	h.sorting.limit = int64(opt.SortBytes)
 	h.leaving, h.leave = context.WithCancel(h.group.Context())
-	for _, r := range rels {
-		h.byName[r.Name] = r
-	}
+	h.era.Store(newEra(rels, opt.Authorize))
 	h.mu.feeds = make([]feeds, len(rels))
 	h.mu.shapes, h.mu.dirty = map[string]*shape{}, map[*shape]struct{}{}
 	h.mu.ahead, h.mu.conns = map[*conn]struct{}{}, map[*conn]struct{}{}

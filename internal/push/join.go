@@ -50,6 +50,9 @@ func (c *conn) admit(ops []op) (bufs [][]byte) {
 	var anew []*paging
 	to := snap.Seq()
 	for _, o := range ops {
+		if !h.current(o.feed.q.rel) { // the snapshot may have no rows of it; Hub.Settle ends it
+			continue
+		}
 		m := member{o.id, o.feed}
 		switch seq, how := h.place(o, snap.Seq(), floor); how {
 		case goesOn:

@@ -102,7 +102,7 @@ func (m *model) expect(q int, seq uint64) map[string]string {
 	w := m.mu.worlds[seq]
 	m.mu.Unlock()
 	mq := m.queries[q]
-	rel := m.hub.byName[mq.view]
+	rel := m.hub.relation(mq.view)
 	out := map[string]string{}
 	for _, vals := range w.rows[rel.ID] {
 		if !mq.match(vals) {

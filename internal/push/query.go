@@ -26,6 +26,7 @@ type query struct {
 	exact    bool         // numbers that JavaScript cannot hold travel as strings
 	whole    bool         // cols are all columns: rows that differ are rendered differently
 	canon    string       // equal for queries with equal answers
+	raw      string       // the query string that newQuery read
 	lead     []byte       // every key of the result begins with it
 	point    bool         // lead is a whole key
 }
@@ -36,7 +37,7 @@ func newQuery(rel *expr.Relation, raw string, exact, live bool) (*query, *wire.P
 	if err != nil {
 		return nil, filterProblem(err)
 	}
-	q := &query{rel: rel, filter: f, exact: exact}
+	q := &query{rel: rel, filter: f, exact: exact, raw: raw}
 	var out []expr.Output
 	if f.Select == nil {
 		for i, c := range rel.Columns {

@@ -48,32 +48,45 @@ type read struct {
 
 // ServeView is GET and HEAD /v1/views/{view}: the rows of a view or of a readable table, or its live rows as events.
 func (h *Hub) ServeView(w http.ResponseWriter, r *http.Request) {
-	rd, p := h.parseRead(r)
+	var rd *read
+	var p *wire.Problem
+	for range 3 { // the view may become another one while the caller waits
+		var expired <-chan time.Time
+		if rd != nil {
+			expired = rd.expired // it waits no longer than it said
+		}
+		if rd, p = h.parseRead(r, expired); p == nil {
+			p = h.awaitAfter(r.Context(), rd)
+		}
+		if p != nil {
+			break
+		}
+		if rd.format == asEvents {
+			h.serveEvents(w, r, rd.who, rd.query)
+			return
+		}
+		if h.serveRows(w, r, rd) {
+			return
+		}
+	}
 	if p == nil {
-		p = h.awaitAfter(r.Context(), rd)
+		p = retryLater(wire.Busy, "the view keeps changing", 100*time.Millisecond)
 	}
-	if p != nil {
-		h.metrics.Refused.WithLabelValues(string(p.Code)).Inc()
-		h.opt.Answer(w, r, p)
-		return
-	}
-	if rd.format == asEvents {
-		h.serveEvents(w, r, rd.who, rd.query)
-		return
-	}
-	h.serveRows(w, r, rd)
+	h.metrics.Refused.WithLabelValues(string(p.Code)).Inc()
+	h.opt.Answer(w, r, p)
 }
 
-func (h *Hub) parseRead(r *http.Request) (*read, *wire.Problem) {
+// parseRead reads a request. expired is when its wait ends when that is known already.
+func (h *Hub) parseRead(r *http.Request, expired <-chan time.Time) (*read, *wire.Problem) {
 	who, p := h.opt.Principal(r)
 	if p != nil {
 		return nil, p
 	}
-	name := r.PathValue("view")
-	if p = h.readable(who, name); p != nil {
+	rel, p := h.readable(who, r.PathValue("view"))
+	if p != nil {
 		return nil, p
 	}
-	rd := &read{who: who, rel: h.byName[name], format: pickFormat(r)}
+	rd := &read{who: who, rel: rel, format: pickFormat(r), expired: expired}
 	if rd.format == noFormat {
 		return nil, wire.NewProblem(wire.InvalidRequest, "rows come as none of the accepted types").
 			WithField("Accept", "application/json, application/x-ndjson, text/csv and text/event-stream are spoken")
@@ -125,6 +138,7 @@ func (h *Hub) ownParameters(query string, rd *read) (rest string, exact bool, p 
 		}
 	}
 	switch {
+	case rd.expired != nil:
 	case wait >= 0:
 		rd.expired = h.clock.After(wait)
 	case rd.after > 0:
@@ -206,8 +220,9 @@ func formatOf(mediaType string) format {
 	return noFormat
 }
 
-// serveRows answers with the rows at one position, or with 304 when the caller has them.
-func (h *Hub) serveRows(w http.ResponseWriter, r *http.Request, rd *read) {
+// serveRows answers with the rows at one position, or with 304 when the caller has them. It reports false, having answered nothing, when the
+// view has become another one, or another's, since the request was read.
+func (h *Hub) serveRows(w http.ResponseWriter, r *http.Request, rd *read) bool {
 	rel := rd.rel.ID
 	snap := h.store.Snapshot(rel)
 	tag := h.entityTag(rd, snap.LastChange(rel))
@@ -215,19 +230,28 @@ func (h *Hub) serveRows(w http.ResponseWriter, r *http.Request, rd *read) {
 		err := h.wait(r.Context(), func(ctx context.Context) error {
 			return h.store.AwaitChange(ctx, rel, snap.LastChange(rel)+1, rd.expired)
 		})
-		if err == nil {
+		switch {
+		case err == nil:
 			snap = h.store.Snapshot(rel)
 			tag = h.entityTag(rd, snap.LastChange(rel))
+		case errors.Is(err, view.ErrExpired):
+			rd.expired = past()
 		}
 	}
+	if is, p := h.readable(rd.who, rd.rel.Name); is != rd.rel || p != nil {
+		return false
+	}
 	head := w.Header()
+	if why := h.stale(rd.rel); why != "" {
+		head.Set("Laaster-Stale", why)
+	}
 	head.Set("ETag", tag)
 	head.Set("Laaster-Position", string(h.position(nil, snap.Seq())))
 	head.Set("Cache-Control", "no-cache")
 	head.Add("Vary", "Accept, Authorization")
 	if matches(r, tag) {
 		w.WriteHeader(http.StatusNotModified)
-		return
+		return true
 	}
 	out := &rowWriter{w: bufio.NewWriterSize(w, 32<<10), reader: reader{query: rd.query}, format: rd.format, budget: &h.sorting}
 	defer out.release()
@@ -235,14 +259,22 @@ func (h *Hub) serveRows(w http.ResponseWriter, r *http.Request, rd *read) {
 		if problem := out.prepare(snap); problem != nil {
 			head.Del("ETag")
 			h.opt.Answer(w, r, problem)
-			return
+			return true
 		}
 	}
 	head.Set("Content-Type", [...]string{"application/json", "application/x-ndjson", "text/csv; charset=utf-8"}[rd.format])
 	if r.Method == http.MethodHead {
-		return
+		return true
 	}
 	out.all(snap)
+	return true
+}
+
+// past is a time that is over for everybody who waits for it.
+func past() <-chan time.Time {
+	ch := make(chan time.Time)
+	close(ch)
+	return ch
 }
 
 // entityTag names an answer: query, role and format, and the position at which the relation last changed.

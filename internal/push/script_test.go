@@ -189,7 +189,7 @@ func (s *script) command(line string) string {
 		}
 	case "birth":
 		head, _ := s.store.Head()
-		s.store.SetBirth(s.hub.byName[rest].ID, head)
+		s.store.SetBirth(s.hub.relation(rest).ID, head)
 	case "fresh":
 		s.hub.SetFreshness(rest, s.clock.Now())
 	case "drain":
@@ -282,7 +282,7 @@ func (s *script) settle() { s.quiet(slices.Collect(maps.Values(s.conns))...) }
 
 // edit reads the arguments of put and del.
 func (s *script) edit(args []string, gone bool) edit {
-	rel := s.hub.byName[args[0]]
+	rel := s.hub.relation(args[0])
 	ed := edit{rel: rel.ID, gone: gone, vals: make([]*string, len(rel.Columns))}
 	for i, a := range args[1:] {
 		col := i

@@ -4,9 +4,9 @@ import (
 	"context"
 	"crypto/rand"
 	"math"
+	"slices"
 	"time"
 
-	"laaster/internal/auth"
 	"laaster/internal/change"
 	"laaster/internal/observe"
 	"laaster/internal/wire"
@@ -149,6 +149,25 @@ func (c *conn) hello(f *wire.HelloFrame) {
 
 // subscribe begins subscriptions that start at one position. resume is where those go on that do not say it themselves.
 func (c *conn) subscribe(list []wire.Subscription, resume wire.Cursor) {
+	ops := c.enlist(list, resume)
+	c.kick(false)
+	for _, o := range ops {
+		if why := c.h.stale(o.feed.q.rel); why != "" {
+			c.tellStale(o.id, why)
+		}
+	}
+	if slices.ContainsFunc(ops, func(o op) bool {
+		rel, p := c.h.readable(c.who, o.feed.q.rel.Name)
+		return rel != o.feed.q.rel || p != nil
+	}) {
+		c.redefine() // the app changed while these began
+	}
+}
+
+// enlist queues the subscriptions of list that can be had and refuses the others.
+func (c *conn) enlist(list []wire.Subscription, resume wire.Cursor) []op {
+	c.arranging.Lock()
+	defer c.arranging.Unlock()
 	ops := make([]op, 0, len(list))
 	for i := range list {
 		s := &list[i]
@@ -156,10 +175,13 @@ func (c *conn) subscribe(list []wire.Subscription, resume wire.Cursor) {
 		if s.From.Given {
 			o.from = s.From
 		}
-		p := c.check(s, o.from)
+		rel, p := c.h.readable(c.who, s.View)
+		if p == nil {
+			p = checkCursor(o.from)
+		}
 		var q *query
 		if p == nil {
-			q, p = subscriptionQuery(c.h.byName[s.View], s, c.exact())
+			q, p = subscriptionQuery(rel, s, c.exact())
 		}
 		if p == nil {
 			o.feed, p = c.h.acquireFeed(q)
@@ -174,9 +196,9 @@ func (c *conn) subscribe(list []wire.Subscription, resume wire.Cursor) {
 		ops = append(ops, o)
 	}
 	c.mu.Lock()
+	defer c.mu.Unlock()
 	c.mu.ops = append(c.mu.ops, ops...)
-	c.mu.Unlock()
-	c.kick(false)
+	return ops
 }
 
 func (c *conn) exact() bool {
@@ -185,25 +207,14 @@ func (c *conn) exact() bool {
 	return c.mu.exact
 }
 
-// check says what is wrong with a subscription besides its query.
-func (c *conn) check(s *wire.Subscription, from wire.Cursor) *wire.Problem {
-	if p := c.h.readable(c.who, s.View); p != nil {
-		return p
+func checkCursor(from wire.Cursor) *wire.Problem {
+	if from.Position == "" {
+		return nil
 	}
-	if from.Position != "" {
-		if _, err := change.ParsePosition(from.Position); err != nil {
-			return wire.NewProblem(wire.InvalidRequest, err.Error()).WithField("from", "send a position as the server named it, or null")
-		}
+	if _, err := change.ParsePosition(from.Position); err != nil {
+		return wire.NewProblem(wire.InvalidRequest, err.Error()).WithField("from", "send a position as the server named it, or null")
 	}
 	return nil
-}
-
-// readable says why p may not read a view or table of this name, nil when it may.
-func (h *Hub) readable(p auth.Principal, name string) *wire.Problem {
-	if h.byName[name] == nil {
-		return wire.NewProblem(wire.UnknownView, "no view or table has this name").WithField("view", "names are declared in app.sql")
-	}
-	return h.opt.Authorize(p, name)
 }
 
 // register takes a subscription's place, or says why there is none and releases its feed.

@@ -41,12 +41,15 @@ func (h *Hub) serveEvents(w http.ResponseWriter, r *http.Request, who auth.Princ
 		c.mu.replies = append(c.mu.replies, c.frame("freshness", &fresh))
 	}
 	c.mu.Unlock()
-	if c.register(o) != nil { // closed meanwhile
+	if !c.begun(o) { // closed meanwhile
 		return
 	}
-	c.mu.Lock()
-	c.mu.ops = append(c.mu.ops, o)
-	c.mu.Unlock()
+	if why := h.stale(q.rel); why != "" {
+		c.tellStale(o.id, why)
+	}
+	if rel, p := h.readable(who, q.rel.Name); rel != q.rel || p != nil {
+		c.redefine() // the app changed meanwhile
+	}
 	c.drain()
 	for {
 		select {
@@ -58,6 +61,19 @@ func (h *Hub) serveEvents(w http.ResponseWriter, r *http.Request, who auth.Princ
 			}
 		}
 	}
+}
+
+// begun queues the connection's only subscription. It reports false when the connection has ended.
+func (c *conn) begun(o op) bool {
+	c.arranging.Lock()
+	defer c.arranging.Unlock()
+	if c.register(o) != nil {
+		return false
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.mu.ops = append(c.mu.ops, o)
+	return true
 }
 
 func beginEvents(w http.ResponseWriter) {

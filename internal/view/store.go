@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/tidwall/btree"
@@ -24,7 +25,7 @@ type Options struct {
 // Store is the state of all relations at one position. Apply has one caller; every other method may be called
 // concurrently with it and with each other.
 type Store struct {
-	rels []*expr.Relation
+	rels atomic.Pointer[[]*expr.Relation]
 
 	mu struct {
 		sync.Mutex
@@ -44,6 +45,7 @@ type relation struct {
 	view  *btree.BTreeG[item] // a copy of tree as it is, shared by all snapshots until the next change; nil when there is none
 	last  uint64              // position of the last change
 	birth uint64              // cursors below it belong to another definition
+	gone  bool                // it was dropped: nobody need wait for it
 }
 
 type waiter struct {
@@ -57,7 +59,8 @@ func New(rels []*expr.Relation, opt Options) *Store {
 	if opt.RingBytes <= 0 {
 		opt.RingBytes = DefaultRingBytes
 	}
-	s := &Store{rels: rels}
+	s := &Store{}
+	s.rels.Store(&rels)
 	s.mu.ring.limit = opt.RingBytes
 	s.mu.state = make([]relation, len(rels))
 	for i := range s.mu.state {
@@ -70,8 +73,9 @@ func newTree() *btree.BTreeG[item] {
 	return btree.NewBTreeGOptions(itemLess, btree.Options{NoLocks: true})
 }
 
-// Relations returns what New was given. Read-only.
-func (s *Store) Relations() []*expr.Relation { return s.rels }
+// Relations returns the relations by their index in this store: those that New was given, then those that Redefine added. One that is
+// gone keeps its place. Read-only.
+func (s *Store) Relations() []*expr.Relation { return *s.rels.Load() }
 
 // Apply moves the store to e's position. Epochs come in ascending order; one at or below the head is a bug of the
 // caller and panics. e stays in the ring and must never change.
@@ -130,7 +134,7 @@ func (s *Store) reachedLocked(rel int, seq uint64) bool {
 	if rel < 0 {
 		return s.mu.head >= seq
 	}
-	return s.mu.state[rel].last >= seq
+	return s.mu.state[rel].gone || s.mu.state[rel].last >= seq
 }
 
 // Start sets the position of an empty store that does not begin at 0, such as one loaded from a checkpoint: cursors
@@ -203,7 +207,7 @@ func (s *Store) Await(ctx context.Context, seq uint64, expired <-chan time.Time)
 	return s.await(ctx, -1, seq, expired)
 }
 
-// AwaitChange is Await for a change of rel at a position at or beyond seq.
+// AwaitChange is Await for a change of rel at a position at or beyond seq. A relation that is dropped counts as changed.
 func (s *Store) AwaitChange(ctx context.Context, rel int, seq uint64, expired <-chan time.Time) error {
 	return s.await(ctx, rel, seq, expired)
 }

@@ -174,9 +174,10 @@ type ResultFrame struct {
 
 // FreshnessFrame says how far what the client sees can be trusted to be current.
 type FreshnessFrame struct {
-	ID    string  `json:"id,omitempty"`                                // left out: everything on this connection
-	State string  `json:"state" ts:"'live' | 'catching_up' | 'stale'"` // live, catching_up or stale
-	Since float64 `json:"since"`                                       // ms since 1970 UTC
+	ID     string  `json:"id,omitempty"`                                // left out: everything on this connection
+	State  string  `json:"state" ts:"'live' | 'catching_up' | 'stale'"` // live, catching_up or stale
+	Since  float64 `json:"since"`                                       // ms since 1970 UTC
+	Reason string  `json:"reason,omitempty"`                            // of one view that stands still: why; its rows are the last good ones
 }
 
 // ErrorFrame answers a frame that was refused. Without an id it concerns the connection, and a goodbye may follow.

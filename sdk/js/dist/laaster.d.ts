@@ -63,7 +63,7 @@ interface Environment {
 }
 /** Compares two rows as Array.sort wants it. */
 type Compare<R> = (a: R, b: R) => number;
-/** How fresh the rows of a collection are. Times are Unix ms of the local clock. */
+/** How fresh the rows of a collection are. Times are Unix ms of the local clock. With a reason, the view itself stands still: it passed a limit. */
 type Freshness = {
     name: 'loading';
 } | {
@@ -74,6 +74,7 @@ type Freshness = {
 } | {
     name: 'stale';
     since: number;
+    reason?: string;
 } | {
     name: 'refused';
     problem: Problem;

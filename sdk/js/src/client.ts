@@ -252,7 +252,7 @@ export class Client {
         return void this.#writer.answer(f.id, f)
       case 'freshness': {
         const c = f.id === undefined ? undefined : this.#subs.get(f.id)
-        if (c) c.reported = f.state
+        if (c) (c.reported = f.state), (c.reason = f.reason)
         else if (f.id === undefined) this.#reported = f.state
         return this.#refresh()
       }
@@ -361,6 +361,7 @@ export class Client {
     const was = c.freshness
     if ('since' in was) since = was.since // the spell goes on
     const link = this.#link
+    if (c.reported === 'stale' && c.reason) return { name: 'stale', since, reason: c.reason }
     if (!link.open || this.#reported === 'stale' || c.reported === 'stale') return { name: 'stale', since }
     const behind = !c.complete || this.#behind.has(c.id) || c.reported === 'catching_up' || this.#reported === 'catching_up'
     return behind ? { name: 'catching_up', since } : { name: 'live' }

@@ -3,12 +3,12 @@ import { comparison, type Compare } from './order.ts'
 import { problem, type Problem } from './problem.ts'
 import type { SnapshotFrame, SubscribeRequest, WireChanges, WireRow } from './wire.ts'
 
-/** How fresh the rows of a collection are. Times are Unix ms of the local clock. */
+/** How fresh the rows of a collection are. Times are Unix ms of the local clock. With a reason, the view itself stands still: it passed a limit. */
 export type Freshness =
   | { name: 'loading' }
   | { name: 'catching_up'; since: number }
   | { name: 'live' }
-  | { name: 'stale'; since: number }
+  | { name: 'stale'; since: number; reason?: string }
   | { name: 'refused'; problem: Problem }
   | { name: 'closed' }
 
@@ -74,6 +74,8 @@ export class Collection<R extends object = Row> {
   /** @internal */ complete = false
   /** A state of the server's own about this view. @internal */
   reported: 'live' | 'catching_up' | 'stale' = 'live'
+  /** Why it stands still, when the server said so. @internal */
+  reason: string | undefined
 
   #host: Host
   #options: SubscribeOptions<R>
@@ -159,7 +161,7 @@ export class Collection<R extends object = Row> {
   /** @internal */
   setFreshness(f: Freshness): void {
     const was = this.#freshness
-    if (was.name === f.name && ('since' in was ? was.since : 0) === ('since' in f ? f.since : 0)) return
+    if (JSON.stringify(was) === JSON.stringify(f)) return
     this.#freshness = f
     this.#fresh.emit(f)
   }
@@ -187,6 +189,7 @@ export class Collection<R extends object = Row> {
   reset(): void {
     this.#pending = undefined
     this.reported = 'live'
+    this.reason = undefined
   }
 
   /** @internal */

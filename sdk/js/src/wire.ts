@@ -279,6 +279,8 @@ export interface FreshnessFrame {
   state: 'live' | 'catching_up' | 'stale'
   /** ms since 1970 UTC */
   since: number
+  /** of one view that stands still: why; its rows are the last good ones */
+  reason?: string
 }
 
 /** ErrorFrame answers a frame that was refused. Without an id it concerns the connection, and a goodbye may follow. */

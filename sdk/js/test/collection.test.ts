@@ -346,3 +346,40 @@ test('delay by hand: from the oldest epoch that the paint shows', async () => {
   assert.equal(client.pulse().p50, 76)
   client.close()
 })
+
+test('a view that is changed: its rows anew, with another key and other columns, take the place of the old ones', async () => {
+  const { w, client, c, heard } = await live({ k: 'a', n: 1 }, { k: 'b', n: 2 })
+  const other = { type: 'snapshot' as const, id: 's1', position: 'p-7', key: ['room', 'k'] }
+  await w.socket.say({ ...other, rows: [{ room: 'x', k: 'a', best: 4 }], more: true })
+  assert.deepEqual(c.key, ['k'], 'the old rows are whole until the new ones are')
+  assert.equal(c.freshness.name, 'live')
+  await w.socket.say({ ...other, rows: [{ room: 'y', k: 'a', best: 5 }], more: false })
+  assert.deepEqual(c.key, ['room', 'k'])
+  assert.deepEqual(c.rows as unknown[], [{ room: 'x', k: 'a', best: 4 }, { room: 'y', k: 'a', best: 5 }])
+  assert.deepEqual(heard.at(-1)!.cause, 'snapshot')
+  assert.deepEqual(heard.at(-1)!.changes.map((x) => x.op), ['delete', 'delete', 'insert', 'insert'])
+  await w.socket.say({ type: 'epoch', position: 'p-8', at: 1, changes: { s1: { put: [{ room: 'y', k: 'a', best: 9 }], del: [['x', 'a']] } } })
+  assert.deepEqual(c.rows as unknown[], [{ room: 'y', k: 'a', best: 9 }])
+  assert.equal(c.position, 'p-8')
+  client.close()
+})
+
+test('a view that stands still says why, alone, until the server says that it goes on', async () => {
+  const { w, client, c } = await live({ k: 'a', n: 1 })
+  const d = client.subscribe<Tally>('other')
+  await w.socket.say(snapshot('s2', 'p-1', []))
+  const reason = '5 bytes of state, the limit is 4'
+  const told: string[] = []
+  c.onFreshness((f) => told.push(f.name))
+  await w.socket.say({ type: 'freshness', id: 's1', state: 'stale', since: 1, reason })
+  assert.deepEqual(c.freshness, { name: 'stale', since: w.time.now, reason })
+  assert.equal(d.freshness.name, 'live')
+  assert.equal(client.state.name, 'live')
+  assert.equal(c.size, 1, 'the last good rows stay')
+  await w.socket.say({ type: 'epoch', position: 'p-2', at: 1, changes: { s2: { put: [{ k: 'z', n: 1 }] } } })
+  assert.equal(c.freshness.name, 'stale')
+  await w.socket.say({ type: 'freshness', id: 's1', state: 'live', since: 2 }, snapshot('s1', 'p-3', [{ k: 'b', n: 2 }]))
+  assert.equal(c.freshness.name, 'live')
+  assert.deepEqual(told, ['stale', 'live'])
+  client.close()
+})
