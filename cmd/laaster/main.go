@@ -16,6 +16,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"runtime/debug"
+	"strings"
 	"syscall"
 
 	"github.com/alecthomas/kong"
@@ -32,6 +33,10 @@ const version = "0.1.0"
 type commands struct {
 	Run     runCommand     `cmd:"" help:"Run an app folder: serve its tables, views and pages."`
 	Check   checkCommand   `cmd:"" help:"Say everything that is wrong with an app folder, without starting it."`
+	Dev     devCommand     `cmd:"" help:"Run an app folder and deploy it on every save, with errors in the terminal and on its pages."`
+	Deploy  deployCommand  `cmd:"" help:"Change the app of a running server, or show what would change."`
+	Explain explainCommand `cmd:"" help:"Print the operators of an app's views, what they keep and what bounds it."`
+	Query   queryCommand   `cmd:"" help:"Read a view of a running server, or follow it live."`
 	Version versionCommand `cmd:"" help:"Print the version."`
 }
 
@@ -109,7 +114,10 @@ func (r *runCommand) Help() string {
 }
 
 // Run implements the command.
-func (r *runCommand) Run(s *streams) error {
+func (r *runCommand) Run(s *streams) error { return r.run(s, nil) }
+
+// run starts the node; beside, when given, works with it until it ends.
+func (r *runCommand) run(s *streams, beside func(context.Context, *node.Node) error) error {
 	settings, err := r.settings()
 	if err != nil {
 		return err
@@ -135,7 +143,29 @@ func (r *runCommand) Run(s *streams) error {
 	if isTerminal(s.err) {
 		fmt.Fprintf(s.err, "Open %s. No token issuer is set: every caller is anon and gets what app.sql grants to anon. Ctrl-C stops.\n", n.PublicURL())
 	}
+	if beside != nil {
+		n.Beside(ctx, beside)
+	}
 	return n.Wait(ctx)
+}
+
+type devCommand struct{ runCommand }
+
+// Help implements kong.HelpProvider.
+func (d *devCommand) Help() string {
+	return "Runs the app as `laaster run` does, looks at its folder, and deploys app.sql whenever it is saved: new and changed views are built from\n" +
+		"the log beside the running ones. What is wrong with it is shown here and on the pages that are open, which also reload when public/\n" +
+		"changes. The app that worked last goes on meanwhile.\n\n" +
+		"Examples:\n  laaster dev examples/vote\n  laaster dev my-app --backbone memory"
+}
+
+// Run implements the command.
+func (d *devCommand) Run(s *streams) error {
+	return d.run(s, func(ctx context.Context, n *node.Node) error {
+		return n.Develop(ctx, run.System{}, func(e node.DevEvent) {
+			fmt.Fprintf(s.err, "%s: %s\n", e.Kind, strings.TrimSuffix(e.Text, "\n"))
+		})
+	})
 }
 
 // gcPercent trades memory for processor time: most of what the server allocates is short-lived, and the idle heap is small.
@@ -169,18 +199,30 @@ func readSettings(dir string) (app.Settings, error) {
 }
 
 type checkCommand struct {
-	App  string `arg:"" help:"The app folder." type:"path"`
-	JSON bool   `name:"json" help:"Print the findings as a JSON array."`
+	App    string `arg:"" help:"The app folder." type:"path"`
+	JSON   bool   `name:"json" help:"Print the findings as a JSON array; with --server the plan as an object."`
+	Server string `help:"Admin listener of a running server: print what deploying the app there would change." placeholder:"ADDR"`
 }
 
 // Help implements kong.HelpProvider.
 func (c *checkCommand) Help() string {
 	return "Prints every error and warning of app.sql and laaster.yaml at once as file:line:col, and exits with 1 if there is an error.\n\n" +
-		"Examples:\n  laaster check examples/vote\n  laaster check my-app --json"
+		"Examples:\n  laaster check examples/vote\n  laaster check my-app --json\n  laaster check my-app --server 127.0.0.1:8081"
 }
 
 // Run implements the command.
 func (c *checkCommand) Run(s *streams) error {
+	if c.Server != "" {
+		srv, err := newServer(c.Server)
+		if err != nil {
+			return err
+		}
+		plan, err := srv.check(context.Background(), c.App)
+		if err != nil {
+			return err
+		}
+		return printPlan(s, plan, c.JSON)
+	}
 	found, err := node.Check(c.App)
 	if err != nil {
 		return err

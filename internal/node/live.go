@@ -8,7 +8,6 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"laaster/app"
 	"laaster/internal/auth"
 	"laaster/internal/change"
 	"laaster/internal/flow"
@@ -32,7 +31,7 @@ func (n *Node) openHub() error {
 	var err error
 	n.hub, err = push.NewHub(context.WithoutCancel(n.group.Context()), push.Options{
 		Store: n.store, Log: n.shard.ID(), Shard: n.shard.Number(), Clock: n.opt.Clock, Metrics: n.metrics, Logger: n.opt.Logger,
-		Authorize: func(p auth.Principal, relation string) *wire.Problem { return n.rules.Allow(p, relation, app.Select) },
+		Authorize: mayRead(n.program.Load().Definition),
 		Principal: principal, RequestID: requestID, Answer: n.problems.answer, Writer: liveWriter{n}, Sent: n.sent,
 		MaxConnections: limits.Connections, Merge: mergeWindow, MergeFactor: mergeFactor,
 		Limits: wire.Limits{FrameBytes: int(limits.Frame), Subscriptions: limits.Subscriptions, RowBytes: int(limits.Row)},
@@ -109,7 +108,7 @@ func (n *Node) gauges() {
 		return float64(n.shard.Head()) - float64(min(n.applied.Load(), n.shard.Head()))
 	})
 	n.metrics.Gauge("laaster_remembered_bytes", "Bytes held to recognise repeated ids and idempotency keys.", func() float64 {
-		return float64(n.engine.SeenBytes())
+		return float64(n.remembered.Load())
 	})
 	n.metrics.Collect(newEngineCollector(n))
 	n.metrics.Gauge("laaster_connections", "Live connections, WebSocket and SSE.", func() float64 { return float64(n.hub.Connections()) })
@@ -118,29 +117,35 @@ func (n *Node) gauges() {
 // engineCollector reports each view's rows, state and failing rows when metrics are scraped. The engine loop answers it
 // between two batches; when that takes longer than a second, the scrape goes without.
 type engineCollector struct {
-	n                   *Node
-	rows, bytes, errors *prometheus.Desc
+	n                            *Node
+	rows, bytes, errors, stopped *prometheus.Desc
+	late, tableLate              *prometheus.Desc
 }
 
 func newEngineCollector(n *Node) *engineCollector {
 	desc := func(name, help string) *prometheus.Desc { return prometheus.NewDesc(name, help, []string{"view"}, nil) }
 	return &engineCollector{n: n, rows: desc("laaster_view_rows", "Rows of a view."),
-		bytes:  desc("laaster_view_state_bytes", "Memory of a view's operators in the engine."),
-		errors: desc("laaster_view_errors", "Rows and groups missing from a view because an expression fails on them.")}
+		bytes:     desc("laaster_view_state_bytes", "Memory of a view's operators in the engine."),
+		errors:    desc("laaster_view_errors", "Rows and groups missing from a view because an expression fails on them."),
+		stopped:   desc("laaster_view_stopped", "1 when a view has stopped at a limit: its rows stay as they are."),
+		late:      desc("laaster_view_late_rows", "Rows missing from a view because they came behind the watermark."),
+		tableLate: prometheus.NewDesc("laaster_table_late_rows", "Rows of a table that were behind its watermark when they came.", []string{"table"}, nil)}
 }
 
 // Describe implements prometheus.Collector.
 func (c *engineCollector) Describe(ch chan<- *prometheus.Desc) {
-	ch <- c.rows
-	ch <- c.bytes
-	ch <- c.errors
+	for _, d := range []*prometheus.Desc{c.rows, c.bytes, c.errors, c.stopped, c.late, c.tableLate} {
+		ch <- d
+	}
 }
 
 // Collect implements prometheus.Collector.
 func (c *engineCollector) Collect(ch chan<- prometheus.Metric) {
 	reply, late := make(chan flow.Stats, 1), c.n.opt.Clock.After(time.Second)
 	select {
-	case c.n.ask <- reply:
+	case c.n.ask <- func() { reply <- c.n.engine.Stats() }:
+	case <-c.n.ended:
+		return
 	case <-late:
 		return
 	}
@@ -149,5 +154,14 @@ func (c *engineCollector) Collect(ch chan<- prometheus.Metric) {
 		ch <- prometheus.MustNewConstMetric(c.rows, prometheus.GaugeValue, float64(v.Rows), v.Name)
 		ch <- prometheus.MustNewConstMetric(c.bytes, prometheus.GaugeValue, float64(v.Bytes), v.Name)
 		ch <- prometheus.MustNewConstMetric(c.errors, prometheus.GaugeValue, float64(v.Errors), v.Name)
+		ch <- prometheus.MustNewConstMetric(c.late, prometheus.GaugeValue, float64(v.Late), v.Name)
+		stopped := 0.0
+		if v.Stopped != "" {
+			stopped = 1
+		}
+		ch <- prometheus.MustNewConstMetric(c.stopped, prometheus.GaugeValue, stopped, v.Name)
+	}
+	for _, t := range s.Tables {
+		ch <- prometheus.MustNewConstMetric(c.tableLate, prometheus.GaugeValue, float64(t.Late), t.Name)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math"
 	"net"
 	"net/http"
 	"path/filepath"
@@ -19,6 +20,7 @@ import (
 	"laaster/internal/flow"
 	"laaster/internal/ingest"
 	"laaster/internal/kit/run"
+	"laaster/internal/node/devpage"
 	"laaster/internal/observe"
 	"laaster/internal/push"
 	"laaster/internal/view"
@@ -46,15 +48,17 @@ type Node struct {
 	serving  *run.Group       // the listeners
 	folder   *backbone.Folder // nil: the log outlives nothing
 	shard    *backbone.Shard
-	program  *flow.Program
-	engine   *flow.Engine
+	program  atomic.Pointer[flow.Program]
+	engine   *flow.Engine // the engine loop's
+	slots    []int        // where the program's relations are in store; the engine loop's
 	store    *view.Store
 	hub      *push.Hub
 	rules    auth.Rules
 	writer   *ingest.Writer
 	door     *ingest.Door
 	batches  chan *ingest.Batch
-	ask      chan chan flow.Stats // the engine loop answers between batches
+	ask      chan func()   // the engine loop calls these between batches
+	ended    chan struct{} // closed when the engine loop has ended
 	publicL  net.Listener
 	sockets  *sockets // publicL, with a bound on connections
 	adminL   net.Listener
@@ -63,7 +67,16 @@ type Node struct {
 	handler  atomic.Pointer[http.Handler] // of the public listener: "starting" until the log is replayed
 	received ring
 	applied  atomic.Uint64
-	status   struct {
+
+	remembered atomic.Int64    // bytes that the engine holds for ids and idempotency keys
+	leaving    context.Context // ends when the node begins to stop
+	leave      context.CancelFunc
+	deploying  atomic.Bool
+	dev        atomic.Pointer[dev]        // in development
+	next       atomic.Pointer[deployment] // what the next definition in the log brings
+	due        chan int64                 // when the engine has something due; capacity 1
+	lastDue    int64                      // what was told last; the engine loop's
+	status     struct {
 		sync.Mutex
 		state    string
 		reason   string
@@ -85,9 +98,10 @@ const (
 // error everything that was opened is closed again.
 func Start(ctx context.Context, opt Options) (_ *Node, err error) {
 	n := &Node{opt: opt, metrics: observe.NewMetrics(), batches: make(chan *ingest.Batch, engineLag),
-		ask: make(chan chan flow.Stats)}
+		ask: make(chan func()), ended: make(chan struct{}), due: make(chan int64, 1), lastDue: math.MaxInt64}
 	n.problems = &problemLog{logger: opt.Logger, clock: opt.Clock}
 	n.group, n.serving = run.New(context.WithoutCancel(ctx)), run.New(context.WithoutCancel(ctx))
+	n.leaving, n.leave = context.WithCancel(context.WithoutCancel(ctx))
 	n.setState(stateStarting, "")
 	defer func() {
 		if err != nil {
@@ -123,7 +137,7 @@ func (n *Node) PublicURL() string { return "http://" + n.publicL.Addr().String()
 func (n *Node) AdminURL() string { return "http://" + n.adminL.Addr().String() }
 
 // Program returns the running app.
-func (n *Node) Program() *flow.Program { return n.program }
+func (n *Node) Program() *flow.Program { return n.program.Load() }
 
 // listen takes both addresses and serves what can be said before the log is replayed.
 func (n *Node) listen(ctx context.Context) error {
@@ -173,11 +187,11 @@ func (n *Node) serve() error {
 	n.writer = ingest.NewWriter(n.shard, n.opt.Clock, n.metrics, n.batches, int(limits.Pending), time.Duration(limits.PendingWait))
 	var err error
 	n.door, err = ingest.NewDoor(ingest.Options{
-		Tables: n.program.Relations, Rules: &n.rules, Writer: n.writer, Clock: n.opt.Clock, Metrics: n.metrics,
+		Tables: n.program.Load().Relations, Rules: &n.rules, Writer: n.writer, Clock: n.opt.Clock, Metrics: n.metrics,
 		Limits:     ingest.Limits{Row: int(limits.Row), Body: int(limits.Body), DedupeMemory: int(limits.DedupeMemory), Requests: int(limits.Requests)},
 		Position:   n.position,
 		Applied:    n.applied.Load,
-		Remembered: func() int { return int(n.engine.SeenBytes()) },
+		Remembered: func() int { return int(n.remembered.Load()) },
 	})
 	if err != nil {
 		return err
@@ -189,7 +203,10 @@ func (n *Node) serve() error {
 	n.sockets.live.Store(&live)
 	n.gauges()
 	n.group.Go("log writer", n.writerLoop)
+	n.tellDue(false)
+	n.showStopped()
 	n.group.Go("engine", n.engineLoop)
+	n.group.Go("ticks", n.tickLoop)
 	h := n.publicHandler()
 	n.handler.Store(&h)
 	return nil
@@ -206,11 +223,24 @@ func (n *Node) publicHandler() http.Handler {
 	mux.Handle("/v1/views/{view}", n.otherMethod("GET, HEAD", "rows are written at /v1/tables/{table}"))
 	n.routeReads(mux)
 	mux.HandleFunc("/v1/", func(w http.ResponseWriter, q *http.Request) {
-		n.problems.answer(w, q, wire.NewProblem(wire.NotFound, q.Method+" "+q.URL.Path+" is not part of the API").
-			WithHint("writes: POST, PATCH, DELETE /v1/tables/{table}; reads: GET /v1/views/{view}; live: GET /v1/live"))
+		n.problems.answer(w, q, notHere(q))
 	})
-	mux.Handle("/", &static{dir: filepath.Join(n.opt.Dir, "public"), problem: n.problems.answer})
+	mux.HandleFunc("GET /v1/dev", n.serveDev)
+	mux.HandleFunc("GET "+devpage.Path, func(w http.ResponseWriter, q *http.Request) {
+		if n.dev.Load() == nil {
+			n.problems.answer(w, q, notHere(q))
+			return
+		}
+		w.Header().Set("Content-Type", "text/javascript; charset=utf-8")
+		_, _ = w.Write(devpage.Script()) // the browser may be gone
+	})
+	mux.Handle("/", &static{dir: filepath.Join(n.opt.Dir, "public"), problem: n.problems.answer, dev: func() bool { return n.dev.Load() != nil }})
 	return mux
+}
+
+func notHere(q *http.Request) *wire.Problem {
+	return wire.NewProblem(wire.NotFound, q.Method+" "+q.URL.Path+" is not part of the API").
+		WithHint("writes: POST, PATCH, DELETE /v1/tables/{table}; reads: GET /v1/views/{view}; live: GET /v1/live")
 }
 
 // writerLoop runs the shard's writer. A full disk leaves the node up, to read from, and says so on /readyz; any other failure
@@ -241,6 +271,7 @@ func (n *Node) otherMethod(allow, hint string) http.Handler {
 // engineLoop applies what the log acknowledged, batch by batch, and tells those who wait. It ends when the writer has closed the
 // channel. An engine that cannot go on ends the node: what it could not apply is in the log.
 func (n *Node) engineLoop(context.Context) error {
+	defer close(n.ended)
 	var at *ingest.Batch // under way
 	done := false
 	defer func() { // also when the engine panics
@@ -260,9 +291,21 @@ func (n *Node) engineLoop(context.Context) error {
 				return err
 			}
 			at = nil
-		case reply := <-n.ask:
-			reply <- n.engine.Stats()
+		case f := <-n.ask:
+			f()
 		}
+	}
+}
+
+// betweenBatches has the engine loop call f, and returns when it has.
+func (n *Node) betweenBatches(f func()) error {
+	done := make(chan struct{})
+	select {
+	case n.ask <- func() { defer close(done); f() }:
+		<-done
+		return nil
+	case <-n.ended:
+		return errors.New("the engine has stopped")
 	}
 }
 
@@ -285,13 +328,24 @@ func (n *Node) forsake(at *ingest.Batch) {
 func (n *Node) apply(b *ingest.Batch) error {
 	began := n.opt.Clock.Now()
 	seq := b.Header().Seq
+	moved, err := n.succession(b)
+	if err != nil {
+		return fmt.Errorf("batch %d: %w", seq, err)
+	}
 	epoch, err := n.engine.Apply(&b.Batch)
 	if err != nil {
 		return fmt.Errorf("batch %d: %w", seq, err)
 	}
 	n.received.put(seq, b.Received)
+	n.tellStopped(epoch)
+	view.Translate(epoch, n.slots)
 	n.store.Apply(epoch)
+	if moved != nil {
+		n.settle(moved)
+	}
 	n.applied.Store(seq)
+	n.remembered.Store(n.engine.SeenBytes())
+	n.tellDue(b.Header().Entries == 0)
 	n.writer.Complete(b, epoch.Outcomes)
 	now := n.opt.Clock.Now()
 	n.metrics.ApplyTime.Observe(now.Sub(began).Seconds())
@@ -348,6 +402,17 @@ func (n *Node) health() Health {
 	return h
 }
 
+// Beside runs f as long as the node runs, or until it returns. An error of f ends the node, which stops only when f has returned.
+func (n *Node) Beside(ctx context.Context, f func(context.Context, *Node) error) {
+	n.group.Go("beside", func(own context.Context) error {
+		ctx, stop := context.WithCancel(ctx)
+		defer stop()
+		defer context.AfterFunc(own, stop)()
+		defer context.AfterFunc(n.leaving, stop)()
+		return f(ctx, n)
+	})
+}
+
 // Wait returns when the node has ended: after Stop, or because the log or the engine failed. ctx's end begins a graceful
 // stop. The error is nil after a graceful stop.
 func (n *Node) Wait(ctx context.Context) error {
@@ -364,6 +429,7 @@ func (n *Node) Wait(ctx context.Context) error {
 // applies it, and everything closes in reverse.
 func (n *Node) stop() error {
 	n.setState(stateDraining, "the server is shutting down")
+	n.leave()
 	limit, cancel := context.WithTimeout(context.Background(), time.Duration(n.opt.Settings.Drain)+time.Second/2)
 	defer cancel()
 	n.hub.Drain()
@@ -396,6 +462,7 @@ func (n *Node) abandon() {
 }
 
 func (n *Node) close() error {
+	n.leave()
 	var err error
 	if n.admin != nil {
 		err = n.admin.Close()

@@ -8,6 +8,7 @@ import (
 	"path"
 	"strings"
 
+	"laaster/internal/node/devpage"
 	"laaster/internal/wire"
 	sdkjs "laaster/sdk/js"
 )
@@ -21,6 +22,7 @@ const contentPolicy = "default-src 'self'; img-src 'self' data:; connect-src 'se
 type static struct {
 	dir     string // opened for each request, so that pages can be added to a running app
 	problem func(http.ResponseWriter, *http.Request, *wire.Problem)
+	dev     func() bool // pages get the script of development
 }
 
 // ServeHTTP implements http.Handler.
@@ -83,5 +85,12 @@ func (s *static) serve(w http.ResponseWriter, q *http.Request, files fs.FS, name
 	}
 	w.Header().Set("Content-Security-Policy", contentPolicy)
 	w.Header().Set("Cache-Control", "no-cache") // revalidate: a deploy must show at once
+	if path.Ext(name) == ".html" && s.dev() {
+		if page, err := fs.ReadFile(files, name); err == nil {
+			w.Header().Set("Content-Type", "text/html; charset=utf-8")
+			_, _ = w.Write(devpage.Inject(page)) // the browser may be gone
+			return
+		}
+	}
 	http.ServeFileFS(w, q, files, name)
 }

@@ -60,6 +60,28 @@ func Check(dir string) ([]sql.Diagnostic, error) {
 	return append(settings, found...), nil
 }
 
+// Explain prints the operators of the views of the app in dir, or of the one that is named.
+func Explain(dir, name string) (string, error) {
+	file, src, err := readApp(dir)
+	if err != nil {
+		return "", err
+	}
+	p, found := sql.Compile(file, src, nil)
+	if p == nil {
+		return "", &AppError{found}
+	}
+	var b strings.Builder
+	for _, v := range p.Views {
+		if rel := p.Relations[v.Relation].Name; name == "" || name == rel {
+			b.WriteString(sql.ExplainView(p, rel) + "\n")
+		}
+	}
+	if b.Len() == 0 && name != "" {
+		return "", fmt.Errorf("%s: no view is named %s", file, name)
+	}
+	return b.String(), nil
+}
+
 // CheckSettings returns what is wrong with the settings file in dir, nothing when there is none.
 func CheckSettings(dir string) ([]sql.Diagnostic, error) {
 	name := filepath.Join(dir, "laaster.yaml")
@@ -112,7 +134,7 @@ func (n *Node) compile(prev *sql.Catalog) error {
 			return &AppError{found}
 		}
 	}
-	n.program = program
+	n.program.Store(program)
 	return nil
 }
 
@@ -160,7 +182,7 @@ func (n *Node) define(ctx context.Context) error {
 		if err := n.compile(prev); err != nil {
 			return err
 		}
-		verdict, differences := sql.Compare(prev, n.program)
+		verdict, differences := sql.Compare(prev, n.program.Load())
 		switch verdict {
 		case sql.Same:
 			return nil
@@ -170,7 +192,7 @@ func (n *Node) define(ctx context.Context) error {
 		n.opt.Logger.Info("app.sql changed: the new definition is appended and its views are built by replay", "changes", len(differences))
 	}
 	var b change.Builder
-	if err := b.Add(&change.Entry{Kind: change.EntryDefinition, Last: true, Body: n.program.Catalog}); err != nil {
+	if err := b.Add(&change.Entry{Kind: change.EntryDefinition, Last: true, Body: n.program.Load().Catalog}); err != nil {
 		return fmt.Errorf("the definition of the app: %w", err)
 	}
 	if _, err := n.shard.Append(ctx, &b); err != nil {
@@ -204,12 +226,17 @@ func (n *Node) lastDefinition(ctx context.Context) (doc []byte, err error) {
 // replay brings engine and views to the head of the log.
 func (n *Node) replay(ctx context.Context) error {
 	var err error
-	n.engine, err = flow.New(n.program, flow.Options{Definition: definition, Window: time.Duration(n.opt.Settings.Limits.DedupeWindow)})
+	program := n.program.Load()
+	n.engine, err = flow.New(program, n.engineOptions())
 	if err != nil {
 		return err
 	}
-	n.store = view.New(n.program.Relations, view.Options{RingBytes: int(n.opt.Settings.Limits.Ring)})
-	n.rules.Use(n.program.Definition)
+	n.slots = make([]int, len(program.Relations))
+	for i := range n.slots {
+		n.slots[i] = i
+	}
+	n.store = view.New(program.Relations, view.Options{RingBytes: int(n.opt.Settings.Limits.Ring)})
+	n.rules.Use(program.Definition)
 	head := n.shard.Head()
 	n.status.Lock()
 	n.status.batches = head
@@ -235,10 +262,19 @@ func (n *Node) replay(ctx context.Context) error {
 		return fmt.Errorf("replay: %w", err)
 	}
 	n.applied.Store(head)
-	for i := range n.program.Relations {
+	n.remembered.Store(n.engine.SeenBytes())
+	for i := range program.Relations {
 		n.store.SetBirth(i, n.engine.Birth(i))
 	}
 	return nil
+}
+
+func (n *Node) engineOptions() flow.Options {
+	l := &n.opt.Settings.Limits
+	began := n.opt.Clock.Now()
+	return flow.Options{Definition: definition, Window: time.Duration(l.DedupeWindow),
+		MaxViewBytes: int64(l.ViewState), MaxBytes: int64(l.State), MaxJoinRows: int64(l.JoinRows),
+		Clock: func() int64 { return n.opt.Clock.Now().Sub(began).Nanoseconds() }}
 }
 
 // position returns the text of a position of this node's shard.

@@ -9,10 +9,11 @@ import (
 	"github.com/nats-io/nats.go"
 )
 
-// A run is what one request asks for. It is bounded so that neither side holds more than a little.
+// A run is what one request asks for. It is bounded so that neither side holds more than a little, and so that an append that comes meanwhile
+// need not wait long: the store answers one request after the other.
 const (
 	runMessages = 1024
-	runBytes    = 4 << 20
+	runBytes    = 256 << 10
 )
 
 // getRun is the request for a run of messages, see NATS ADR-31.
