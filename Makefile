@@ -2,7 +2,7 @@
 
 GO ?= go
 
-.PHONY: help run build test bench lint fuzz
+.PHONY: help run build test oracle bench lint fuzz
 
 help: ## this menu
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
@@ -15,6 +15,9 @@ build: ## bin/laaster
 
 test: ## everything: vet, staticcheck, all tests with the race detector, browsers, PostgreSQL
 	@./test/run.sh
+
+oracle: ## thousands of random apps and queries against PostgreSQL, a few minutes
+	@LAASTER_SEEDS=10000 $(GO) test -count=1 -timeout 60m ./test/oracle -run "TestOracle|TestNothingStays|TestFunctions"
 
 lint: ## gofmt, go vet, staticcheck, house rules
 	@./test/lint.sh

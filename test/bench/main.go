@@ -29,6 +29,12 @@ type config struct {
 	idle    int
 	sample  int
 	profile string
+	what    string
+	events  int
+	served  int
+	query   int
+
+	retained int
 }
 
 func main() {
@@ -58,6 +64,11 @@ func parse(args []string) (*config, error) {
 	f.DurationVar(&c.length, "time", 10*time.Second, "length of each rate")
 	f.IntVar(&c.idle, "idle", 500, "events sent one at a time to the idle server")
 	f.StringVar(&c.profile, "profile", "", "write a processor profile of the server at the last rate to this file")
+	f.StringVar(&c.what, "what", "path,nexmark", "what to measure, comma-separated: path (HTTP to screens), nexmark (the queries), backfill (a view added to a running app)")
+	f.IntVar(&c.retained, "retained", 5_000_000, "backfill: events in the log")
+	f.IntVar(&c.events, "events", 1_000_000, "nexmark: events of each query in process")
+	f.IntVar(&c.served, "served", 100_000, "nexmark: events of each query through the server; 0: none")
+	f.IntVar(&c.query, "query", -1, "nexmark: this query alone")
 	if err := f.Parse(args); err != nil {
 		return nil, err
 	}
@@ -72,9 +83,27 @@ func parse(args []string) (*config, error) {
 }
 
 func bench(ctx context.Context, c *config) error {
+	if strings.Contains(c.what, "path") {
+		if err := path(ctx, c); err != nil {
+			return err
+		}
+	}
+	if strings.Contains(c.what, "nexmark") {
+		if err := suite(ctx, c); err != nil {
+			return err
+		}
+	}
+	if strings.Contains(c.what, "backfill") {
+		return backfill(ctx, c)
+	}
+	return nil
+}
+
+// path measures the way from a request to the screens.
+func path(ctx context.Context, c *config) error {
 	fmt.Printf("%d cores, Go %s; server, load and %d screens on this machine; requests of %d rows, %s each rate\n",
 		runtime.NumCPU(), runtime.Version(), c.screens, c.rows, c.length)
-	s, err := startServer(ctx, c)
+	s, err := startServer(ctx, c, appSQL)
 	if err != nil {
 		return err
 	}

@@ -52,35 +52,38 @@ type server struct {
 	screens []*screen
 }
 
-func startServer(ctx context.Context, c *config) (s *server, err error) {
-	s = &server{group: run.New(ctx)}
-	if s.dir, err = os.MkdirTemp("", "laaster-bench-"); err != nil {
+// startServer starts the binary on an app made of the given SQL.
+func startServer(ctx context.Context, c *config, sql string) (*server, error) {
+	dir, err := os.MkdirTemp("", "laaster-bench-")
+	if err != nil {
 		return nil, err
 	}
-	defer func() {
-		if err != nil {
-			s.stop()
-		}
-	}()
-	if err := os.WriteFile(filepath.Join(s.dir, "app.sql"), []byte(appSQL), 0o600); err != nil {
+	s := &server{group: run.New(ctx), dir: dir}
+	if err := s.start(c, sql); err != nil {
+		s.stop()
 		return nil, err
+	}
+	return s, nil
+}
+
+func (s *server) start(c *config, sql string) error {
+	if err := os.WriteFile(filepath.Join(s.dir, "app.sql"), []byte(sql), 0o600); err != nil {
+		return err
 	}
 	s.cmd = exec.Command(c.bin, "run", s.dir, "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--log-level", "warn")
 	s.cmd.Stderr = os.Stderr
 	s.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	out, err := s.cmd.StdoutPipe()
 	if err != nil {
-		return nil, err
+		return err
 	}
-	began := s.clock.Now()
 	if err := s.cmd.Start(); err != nil {
-		return nil, fmt.Errorf("%w (make build makes the binary)", err)
+		return fmt.Errorf("%w (make build makes the binary)", err)
 	}
 	line, err := bufio.NewReader(out).ReadString('\n')
 	if err != nil {
-		return nil, fmt.Errorf("the server did not get ready: %w", err)
+		return fmt.Errorf("the server did not get ready: %w", err)
 	}
-	fmt.Printf("ready after %d ms\n", s.clock.Now().Sub(began).Milliseconds())
 	for _, f := range strings.Fields(line) {
 		if v, ok := strings.CutPrefix(f, "public=http://"); ok {
 			s.public = v
@@ -89,7 +92,7 @@ func startServer(ctx context.Context, c *config) (s *server, err error) {
 			s.admin = v
 		}
 	}
-	return s, nil
+	return nil
 }
 
 // stop ends what startServer began; a benchmark that is over has nobody to tell of errors.

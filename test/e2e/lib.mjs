@@ -19,9 +19,10 @@ export class Server {
   url = ''
 
   /** Starts one for this test: it ends with it. */
-  static async for(t, folder = app) {
+  static async for(t, folder = app, command = 'run') {
     const server = new Server()
     server.folder = folder
+    server.command = command
     server.data = mkdtempSync(path.join(tmpdir(), 'laaster-e2e-'))
     t.after(() => server.close())
     return server.start()
@@ -30,7 +31,7 @@ export class Server {
   /** Starts it, again on the same port, and resolves when it is ready. */
   async start() {
     const listen = this.url ? new URL(this.url).host : '127.0.0.1:0'
-    const args = ['run', this.folder, '--listen', listen, '--admin', '127.0.0.1:0', '--data', this.data]
+    const args = [this.command, this.folder, '--listen', listen, '--admin', '127.0.0.1:0', '--data', this.data]
     const p = (this.#process = spawn(process.env.LAASTER_BIN, args, { stdio: ['ignore', 'pipe', 'pipe'] }))
     p.stderr.on('data', (d) => (this.#log += d))
     for await (const line of createInterface({ input: p.stdout })) {
@@ -41,6 +42,11 @@ export class Server {
       return this
     }
     throw new Error('the server ended before it was ready:\n' + this.#log)
+  }
+
+  /** What it wrote to stderr. */
+  get log() {
+    return this.#log
   }
 
   /** kill -9, and resolves when it is gone. */

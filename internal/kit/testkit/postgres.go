@@ -108,7 +108,7 @@ func postgresBin() string {
 const postgresScript = `
 cd "$1" || exit 1
 "$2/initdb" -D data -U postgres -A trust -E UTF8 --locale=C --no-sync >initdb.log 2>&1 || { cat initdb.log >&2; echo "laaster: ended" >&2; cat >/dev/null; cd / && rm -rf "$1"; exit 1; }
-{ "$2/postgres" -D data -k "$1" -c listen_addresses= -c fsync=off -c full_page_writes=off -c synchronous_commit=off \
+{ "$2/postgres" -D data -k "$1" -c listen_addresses= -c jit=off -c fsync=off -c full_page_writes=off -c synchronous_commit=off \
   -c timezone=UTC -c log_timezone=UTC -c shared_buffers=32MB -c max_connections=40 -c autovacuum=off \
   -c max_wal_size=256MB -c lc_messages=C -c log_min_messages=log -c log_min_error_statement=panic -c log_checkpoints=off; echo "laaster: ended" >&2; } &
 cat >/dev/null

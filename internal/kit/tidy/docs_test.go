@@ -129,6 +129,43 @@ func TestLinksOfThePages(t *testing.T) {
 	}
 }
 
+func TestAppOfTheReadmeCompiles(t *testing.T) {
+	path := filepath.Join("..", "..", "..", "README.md")
+	_, blocks := page(t, path)
+	app := ""
+	for _, b := range blocks {
+		if b.lang == "sql" {
+			app += b.text // what comes later adds to the app of the first block
+		}
+	}
+	program, found := sql.Compile("app.sql", []byte(app), nil)
+	for _, d := range found {
+		t.Errorf("%s: %s", path, d.Render())
+	}
+	if program != nil && len(program.Views) < 3 {
+		t.Errorf("%s: the app has %d views: at least 3 are expected", path, len(program.Views))
+	}
+}
+
+// TestSQLOfThePages: every block of SQL is played or compiled by some test.
+func TestSQLOfThePages(t *testing.T) {
+	pages, err := filepath.Glob(filepath.Join("..", "..", "..", "docs", "*.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range pages {
+		if name := filepath.Base(path); name == "sql.md" || name == "tutorial.md" || name == "sql-support.md" {
+			continue // TestDocs of internal/sql, the test below, and made from tests
+		}
+		_, blocks := page(t, path)
+		for _, b := range blocks {
+			if b.lang == "sql" {
+				t.Errorf("%s:%d: no test plays this: say `sql app` or `sql rows`, see TestPages of test/suites", path, b.line)
+			}
+		}
+	}
+}
+
 func TestAppsOfTheTutorialCompile(t *testing.T) {
 	path := filepath.Join("..", "..", "..", "docs", "tutorial.md")
 	_, blocks := page(t, path)
