@@ -41,7 +41,7 @@ CREATE TABLE votes (
   at           timestamptz NOT NULL DEFAULT now()
 ) WITH (append_only);
 
--- Open pages, each telling every ten seconds that it is there and how fast its screen is. Rows older than 30 s are gone pages.
+-- Open pages, each telling every ten seconds that it is there and how fast its screen is.
 CREATE TABLE screens (
   id         text PRIMARY KEY,
   page       text NOT NULL,
@@ -80,7 +80,7 @@ CREATE MATERIALIZED VIEW feeds AS
     FROM votes
    GROUP BY run, feed;
 
--- Votes per second and feed, and of those the last 31 seconds in which there were any.
+-- Votes per second and feed. A second leaves by itself half a minute later, with all its votes at once.
 CREATE MATERIALIZED VIEW seconds AS
   SELECT date_trunc('second', at) AS second,
          count(*)                                AS votes,
@@ -88,10 +88,24 @@ CREATE MATERIALIZED VIEW seconds AS
          count(*) FILTER (WHERE feed = 'phone')  AS phone,
          count(*) FILTER (WHERE feed = 'room')   AS room
     FROM votes
+   WHERE date_trunc('second', at) > now() - interval '32 seconds'
    GROUP BY date_trunc('second', at);
 
 CREATE MATERIALIZED VIEW pace AS
-  SELECT second, votes, jury, phone, room FROM seconds ORDER BY second DESC LIMIT 31;
+  SELECT second, votes, jury, phone, room FROM seconds ORDER BY second DESC;
+
+-- The three that each feed likes best.
+CREATE MATERIALIZED VIEW favourites AS
+  SELECT run, feed, place, country, points
+    FROM (SELECT run, feed, to_country AS country, sum(points) AS points,
+                 row_number() OVER (PARTITION BY run, feed ORDER BY sum(points) DESC, to_country) AS place
+            FROM votes
+           GROUP BY run, feed, to_country) AS f
+   WHERE place <= 3;
+
+-- Pages that are open now.
+CREATE MATERIALIZED VIEW connected AS
+  SELECT id, page, p50_ms, p99_ms FROM screens WHERE seen_at > now() - interval '30 seconds';
 
 -- The moment of every jury: its twelve points. (In the years before 1975 nobody gave twelve.)
 CREATE MATERIALIZED VIEW twelves AS
@@ -102,7 +116,7 @@ CREATE MATERIALIZED VIEW twelves AS
    LIMIT 5;
 
 -- Whoever can reach the page may vote and may run the studio. A real show gives the studio a role of its own.
-GRANT SELECT ON show, catalog, contestants, screens, scoreboard, official, podium, feeds, pace, twelves TO anon;
+GRANT SELECT ON show, catalog, contestants, screens, scoreboard, official, podium, feeds, pace, favourites, connected, twelves TO anon;
 GRANT INSERT ON show, catalog, contestants, votes, screens TO anon;
 GRANT UPDATE ON show, screens TO anon;
 GRANT DELETE ON screens TO anon;

@@ -2,6 +2,7 @@
 
 import { Board, ranked } from './board.ts'
 import { Chart, lastSeconds, roundTop } from './chart.ts'
+import { nameOf } from './names.ts'
 import { leading, Page } from './page.ts'
 import { byId, Count, figure, say } from './paint.ts'
 
@@ -17,7 +18,13 @@ interface Screen {
   page: string
   p50_ms: number | null
   p99_ms: number | null
-  seen_at: string
+}
+
+interface Favourite {
+  run: string
+  feed: string
+  place: number
+  country: string
 }
 
 interface Show {
@@ -26,8 +33,7 @@ interface Show {
   round: string
 }
 
-const GONE = 30_000 // a screen that was not heard of for this long is not there
-const FORGET = 300_000 // and after this long its row is deleted
+const FORGET = 300_000 // after so long without a word a screen's row is deleted
 const STARTED_WAIT = 5_000 // the player should have taken up a show by then
 
 document.documentElement.classList.toggle('wall', new URLSearchParams(location.search).has('wall'))
@@ -51,7 +57,8 @@ const page: Page = new Page('studio', () => {
 })
 
 const feeds = page.follow<Feed>('feeds', {})
-const screens = page.follow<Screen>('screens', {})
+const favourites = page.follow<Favourite>('favourites', { order: 'run,feed,place' })
+const screens = page.follow<Screen>('connected', {})
 const catalog = page.follow<Show>('catalog', { order: 'year.desc,round' })
 
 function count(id: string, value: number): boolean {
@@ -67,6 +74,9 @@ function drawFeeds(): boolean {
     const f = feeds.get(page.run?.name, name) ?? { votes: 0, points: 0 }
     again = count(`${name}-votes`, f.votes) || again
     again = count(`${name}-points`, f.points) || again
+    const ahead = favourites.rows.filter((x) => x.run === page.run?.name && x.feed === name)
+    say(byId(`${name}-ahead`), ahead.map((x) => x.country).join(' '))
+    byId(`${name}-ahead`).title = ahead.map((x) => nameOf(x.country)).join(', ')
     all.votes += f.votes
     all.points += f.points
   }
@@ -88,8 +98,7 @@ function drawPace(): boolean {
 }
 
 function drawScreens(): boolean {
-  const now = page.time()
-  const there = screens.rows.filter((s) => now - Date.parse(s.seen_at) < GONE)
+  const there = screens.rows
   const medians = there.flatMap((s) => s.p50_ms ?? []).sort((a, b) => a - b)
   const worst = Math.max(...there.flatMap((s) => s.p99_ms ?? []))
   const median = medians[medians.length >> 1]
@@ -136,6 +145,5 @@ byId('start').addEventListener('submit', (e) => {
 setInterval(() => {
   if (page.client.state.name !== 'live') return
   const before = new Date(page.client.now() - FORGET)
-  if (!screens.rows.some((s) => Date.parse(s.seen_at) < before.getTime())) return
   page.client.delete('screens', { seen_at: 'lt.' + before.toISOString() }).catch(() => {}) // the next studio page tries again
-}, 60_000)
+}, FORGET)
