@@ -1,6 +1,7 @@
 package nexmark
 
 import (
+	"bytes"
 	"fmt"
 
 	"laaster/internal/change"
@@ -83,8 +84,30 @@ func (e *Encoder) Add(ev *Event, stamp int64) {
 	e.count[ev.Kind]++
 }
 
+// Entries returns what was added since the last call or batch, an entry for each stream. They are the caller's.
+func (e *Encoder) Entries() []change.Entry {
+	entries := e.entries()
+	for i := range entries {
+		entries[i].Body = bytes.Clone(entries[i].Body)
+	}
+	e.forget()
+	return entries
+}
+
+// Seal makes a batch of entries with this stamp, which may be that of the batch before.
+func (e *Encoder) Seal(stamp int64, entries ...change.Entry) change.Batch {
+	e.stamp = min(e.stamp, stamp-1)
+	return e.seal(stamp, entries...)
+}
+
 // Batch seals what was added since the last batch.
 func (e *Encoder) Batch(stamp int64) change.Batch {
+	b := e.seal(stamp, e.entries()...)
+	e.forget()
+	return b
+}
+
+func (e *Encoder) entries() []change.Entry {
 	entries := make([]change.Entry, 0, 3)
 	for k, t := range e.tables {
 		if e.count[k] > 0 {
@@ -92,11 +115,13 @@ func (e *Encoder) Batch(stamp int64) change.Batch {
 				Count: e.count[k], Body: e.body[k]})
 		}
 	}
-	b := e.seal(stamp, entries...)
+	return entries
+}
+
+func (e *Encoder) forget() {
 	for k := range e.body {
 		e.body[k], e.count[k] = e.body[k][:0], 0
 	}
-	return b
 }
 
 func (e *Encoder) seal(stamp int64, entries ...change.Entry) change.Batch {
