@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"laaster/internal/kit/testkit"
 	"laaster/internal/wire"
@@ -73,10 +74,21 @@ func TestDiskFull(t *testing.T) {
 	if n := whole(t, s.URL); n != acked {
 		t.Errorf("the view counts %d after the disk filled, %d were acknowledged", n, acked)
 	}
-	if r, err := http.Get(s.Admin + "/readyz"); err != nil || r.StatusCode != http.StatusServiceUnavailable {
-		t.Errorf("/readyz: %v %v, want 503", r, err)
-	} else {
+	for late := time.After(10 * time.Second); ; { // the writer is told before the state is
+		r, err := http.Get(s.Admin + "/readyz")
+		if err != nil {
+			t.Fatal(err)
+		}
 		_ = r.Body.Close()
+		if r.StatusCode == http.StatusServiceUnavailable {
+			break
+		}
+		select {
+		case <-time.After(time.Millisecond):
+			continue
+		case <-late:
+			t.Fatalf("/readyz: %s, want 503", r.Status)
+		}
 	}
 	s.Kill()
 	if out, err := exec.Command("mount", "-o", "remount,size=200m", data).CombinedOutput(); err != nil {
