@@ -152,11 +152,9 @@ func (d *dev) settings(differ bool) {
 	})
 }
 
-// tell tells the terminal, has change update what pages see, and tells these.
+// tell has change update what pages see, tells these, and then the terminal.
 func (d *dev) tell(e DevEvent, change func()) {
-	d.say(e)
 	d.mu.Lock()
-	defer d.mu.Unlock()
 	change()
 	for ch := range d.mu.listeners {
 		select {
@@ -164,6 +162,8 @@ func (d *dev) tell(e DevEvent, change func()) {
 		default: // it has not looked yet
 		}
 	}
+	d.mu.Unlock()
+	d.say(e)
 }
 
 // now returns what pages see: how often they had to reload, and what is wrong.
