@@ -22,3 +22,10 @@ func Free(dir string) (uint64, error) {
 	}
 	return st.Bavail * uint64(st.Bsize), nil
 }
+
+const fadviseDontNeed = 4
+
+// forget asks the kernel to drop clean cached pages of a range; n 0 is to the end. It is advice: a failure means that a later read may come from memory.
+func forget(f *os.File, off, n int64) {
+	_, _, _ = syscall.Syscall6(syscall.SYS_FADVISE64, f.Fd(), uintptr(off), uintptr(n), fadviseDontNeed, 0, 0)
+}

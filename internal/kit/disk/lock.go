@@ -23,7 +23,7 @@ func (e *LockedError) Error() string {
 	return fmt.Sprintf("%s is locked by process %d", e.Path, e.PID)
 }
 
-// Lock holds a lock file until it is closed or the process ends, however it ends.
+// Lock holds a lock file, if there is one, until it is closed or the process ends, however it ends.
 type Lock struct{ f *os.File }
 
 // LockFile takes the lock on path, which it creates when needed and writes the process id to. It does not wait: when
@@ -33,15 +33,8 @@ func LockFile(path string) (*Lock, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := flock(f); err != nil {
-		defer f.Close()
-		if !errors.Is(err, syscall.EWOULDBLOCK) {
-			return nil, fmt.Errorf("lock %s: %w", path, err)
-		}
-		b := make([]byte, 20)
-		n, _ := f.ReadAt(b, 0) // a holder that has not written its id yet is only not named
-		pid, _ := strconv.Atoi(strings.TrimSpace(string(b[:n])))
-		return nil, &LockedError{Path: path, PID: pid}
+	if err := take(f, path); err != nil {
+		return nil, err
 	}
 	err = f.Truncate(0)
 	if err == nil {
@@ -53,8 +46,44 @@ func LockFile(path string) (*Lock, error) {
 	return &Lock{f: f}, nil
 }
 
+// HoldFile takes the lock on path as LockFile does, and changes nothing: when there is no such file, nobody is kept out.
+func HoldFile(path string) (*Lock, error) {
+	f, err := os.Open(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return &Lock{}, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	if err := take(f, path); err != nil {
+		return nil, err
+	}
+	return &Lock{f: f}, nil
+}
+
+// take locks f or closes it.
+func take(f *os.File, path string) error {
+	err := flock(f)
+	if err == nil {
+		return nil
+	}
+	defer f.Close()
+	if !errors.Is(err, syscall.EWOULDBLOCK) {
+		return fmt.Errorf("lock %s: %w", path, err)
+	}
+	b := make([]byte, 20)
+	n, _ := f.ReadAt(b, 0) // a holder that has not written its id yet is only not named
+	pid, _ := strconv.Atoi(strings.TrimSpace(string(b[:n])))
+	return &LockedError{Path: path, PID: pid}
+}
+
 // Close releases the lock. The file stays: removing it would let two processes lock two files of one name.
-func (l *Lock) Close() error { return l.f.Close() }
+func (l *Lock) Close() error {
+	if l.f == nil {
+		return nil
+	}
+	return l.f.Close()
+}
 
 // IsFull reports whether err is a full disk or a used up quota.
 func IsFull(err error) bool {

@@ -13,28 +13,34 @@ func Imports() map[string][]string {
 		"internal/change":             {},
 		"internal/observe":            {},
 		"internal/kit/run":            {},
+		"internal/kit/fault":          {"internal/kit/run"},
+		"internal/seal":               {},
+		"internal/audit":              {},
+		"internal/checkpoint":         {"internal/seal"},
 		"internal/kit/check":          {},
 		"internal/kit/disk":           {},
+		"internal/kit/disk/simdisk":   {"internal/kit/disk"},
 		"internal/kit/testkit":        {},
 		"internal/kit/tidy":           {},
 		"internal/wire":               {},
 		"internal/wire/gen":           {"internal/wire"},
-		"internal/backbone":           {},
+		"internal/backbone":           {"internal/seal"},
 		"internal/backbone/memory":    {"internal/backbone"},
-		"internal/backbone/jetstream": {"internal/backbone"},
+		"internal/backbone/archive":   {"internal/backbone", "internal/checkpoint", "internal/seal"},
+		"internal/backbone/jetstream": {"internal/backbone", "internal/seal"},
 		"internal/backbone/backbonetest": {
-			"internal/backbone"},
+			"internal/backbone", "internal/seal"},
 		"internal/expr":         {},
-		"internal/flow":         {"internal/expr", "internal/backbone"},
+		"internal/flow":         {"internal/expr", "internal/backbone", "internal/checkpoint"},
 		"internal/sql":          {"internal/expr", "internal/flow", "internal/sql/syntax"},
 		"internal/sql/syntax":   {},
-		"internal/view":         {"internal/expr"},
+		"internal/view":         {"internal/expr", "internal/checkpoint"},
 		"internal/auth":         {"internal/expr", "internal/wire"},
 		"internal/ingest":       {"internal/wire", "internal/auth", "internal/backbone", "internal/expr"},
 		"internal/push":         {"internal/wire", "internal/auth", "internal/view", "internal/expr"},
 		"internal/node":         {"*"},
 		"internal/node/devpage": {},
-		"cmd/laaster":           {"app", "internal/node", "internal/sql", "internal/flow", "internal/wire", "internal/kit/run"},
+		"cmd/laaster":           {"app", "internal/node", "internal/sql", "internal/flow", "internal/wire", "internal/seal", "internal/audit", "internal/kit/run"},
 		"sdk/js":                {},
 		"examples/vote":         {},
 		"examples/vote/data":    {},
@@ -42,8 +48,10 @@ func Imports() map[string][]string {
 		"examples/vote/show":    {},
 		"test/bench":            {"internal/backbone", "internal/backbone/jetstream", "internal/sql", "test/nexmark"},
 		"test/chaos":            {},
+		"test/ledger":           {},
+		"test/sim":              {},
 		"test/e2e":              {},
-		"test/oracle":           {},
+		"test/oracle":           {"internal/checkpoint"},
 		"test/nexmark":          {"internal/expr", "internal/flow"},
 		"test/suites":           {},
 	}
@@ -52,7 +60,7 @@ func Imports() map[string][]string {
 // Common returns the rooms that every room may import: the vocabulary, the instruments and the kit. The vocabulary and the
 // kit themselves import nothing of ours, change imports only app, observe only app and the kit.
 func Common() []string {
-	return []string{"app", "internal/change", "internal/observe", "internal/kit/run", "internal/kit/check", "internal/kit/disk"}
+	return []string{"app", "internal/change", "internal/observe", "internal/kit/run", "internal/kit/check", "internal/kit/disk", "internal/kit/fault"}
 }
 
 // Exception is a place that may break a rule, with the reason.
