@@ -18,6 +18,8 @@ const (
 	Shortened Kind = "shortened" // the log ends before a position that was acknowledged
 	Foreign   Kind = "foreign"   // a batch of another log or shard
 	Newer     Kind = "newer"     // a batch in a newer format; nothing is lost, a newer program reads it
+	Locked    Kind = "locked"    // an encrypted batch whose key is not there; nothing is lost, the key opens it
+	Forged    Kind = "forged"    // an encrypted batch that does not open with the key that it names, or a plain one behind an encrypted one
 	// Unreadable is a store that has files which it cannot read at all; From is 1 and To 0, for it is not known how far they go.
 	Unreadable Kind = "unreadable"
 )
@@ -47,10 +49,13 @@ func (d *Damage) Error() string {
 }
 
 const (
-	remedyRestore = "Stop, keep a copy of the data folder as it is, and restore it from a backup that has these positions; " +
-		"or move it away and start a new log without its history"
+	remedyRestore = "Stop, and see what `laaster repair --dry-run` finds: it says what of this is lost and can make a whole log of the rest; " +
+		"or restore it from a backup that has these positions (`laaster restore`)"
 	remedyForeign = "Put back the data folder that belongs together: the store and its high-water file come from one log"
-	remedyNewer   = "Start the newer version of laaster that wrote it; nothing is lost"
+	remedyLocked  = "Set encryption.keys to the key file (or variable) that has this key; nothing is lost, and nothing was changed"
+	remedyForged  = "If the key file has another key under this id, put the right one back: then nothing is lost. If it is the right one, somebody wrote to " +
+		"the store who does not have it: keep a copy of the data folder as it is and restore it from a backup"
+	remedyNewer = "Start the newer version of laaster that wrote it; nothing is lost"
 )
 
 // Remedy returns what an operator can do about a kind of damage.
@@ -60,6 +65,10 @@ func (k Kind) Remedy() string {
 		return remedyForeign
 	case Newer:
 		return remedyNewer
+	case Locked:
+		return remedyLocked
+	case Forged:
+		return remedyForged
 	}
 	return remedyRestore
 }
@@ -78,8 +87,8 @@ const (
 )
 
 // Stopped is the error of every append to a shard that can no longer write. The append was not acknowledged and nothing of it
-// was applied; only of the append that stopped the shard may the batch be in the log when it is next opened, namely with
-// Unresolved, or when the high-water file failed.
+// was applied; only of the append that stopped the shard may the batch be in the log when it is next opened. [Shard.Reopen] goes on after DiskFull and
+// Unresolved; after WriteFail the process ends, see [ResyncStore].
 type Stopped struct {
 	Reason Reason
 	Err    error // what happened: a *Damage, *Fenced, *Unknown, *WriteError or an error of the high-water file
@@ -99,7 +108,10 @@ func stopped(r Reason, err error) *Stopped {
 	remedy := "Look into the cause, then restart; what was acknowledged is in the log"
 	switch r {
 	case DiskFull:
-		remedy = "Free space on the disk that holds the data folder, then restart; what was acknowledged is in the log"
+		remedy = "Free space on the disk that holds the data folder; what was acknowledged is in the log"
+	case WriteFail:
+		remedy = "Look into the disk (its system's log has the error), then start again: what was written lately is then written anew and synced " +
+			"before it is trusted; what was acknowledged is in the log"
 	case Displaced:
 		remedy = "One process may write to a log: stop the other one, or this one"
 	case Unresolved:

@@ -47,8 +47,15 @@ func (r *rotten) Read(_ context.Context, from uint64, fn func(uint64, []byte) er
 }
 
 func (r *rotten) Bounds(context.Context) (uint64, uint64, error) { return r.first, r.last, nil }
+func (r *rotten) Size(context.Context) (int64, error)            { return int64(len(r.batches)), nil }
 func (r *rotten) Level() backbone.Level                          { return backbone.Memory }
 func (r *rotten) Close() error                                   { return nil }
+
+func (r *rotten) Trim(_ context.Context, before uint64) error {
+	maps.DeleteFunc(r.batches, func(seq uint64, _ []byte) bool { return seq < before })
+	r.first = max(r.first, before)
+	return nil
+}
 
 // clone copies the store, as a backup does.
 func (r *rotten) clone() *rotten {

@@ -8,6 +8,12 @@
 // shortened log it keeps a high-water mark, the last position and its digest, in a file beside the store.
 //
 // A shard has one writer at a time: an append names the sequence that it follows, so that of two writers one is refused.
-// Nothing is trimmed. Bounds: a batch holds at most change.MaxBatch bytes, one append is outstanding, and it is decided
-// within [Options].Patience. What cannot be decided, or written, stops the shard ([*Stopped]) until it is opened again.
+// What Trim took away is gone by intent: where the log begins is in a file, the base, so that it is told from a log that lost its beginning.
+//
+// Bounds: a batch holds at most change.MaxBatch bytes, one append is outstanding, and it is decided
+// within [Options].Patience. What cannot be decided, or written, stops the shard ([*Stopped]). After a full disk, or an append that stayed
+// without an answer, [Shard.Reopen] goes on in the same process. After any other failure to write or sync the process ends: nothing under way was
+// acknowledged, and a marker has the next start write anew what the disk may not have ([ResyncStore]) before the log is opened.
+//
+// With [Options].Keys the store is given envelopes of encrypted batches; everything above the driver sees plain ones.
 package backbone

@@ -19,8 +19,17 @@ type Driver interface {
 	// store has lost is left out. data is valid during fn. An error of fn ends the read and is returned.
 	Read(ctx context.Context, from uint64, fn func(seq uint64, data []byte) error) error
 
-	// Bounds returns the first and the last sequence; 0 and 0 when nothing was ever stored.
+	// Bounds returns the first and the last sequence; 0 and 0 when nothing was ever stored. A store from which everything was
+	// trimmed begins behind its last one.
 	Bounds(ctx context.Context) (first, last uint64, err error)
+
+	// Trim removes the sequences below before, which is at most the one after the last, and gives their space back, most of it at once. In a store
+	// that never had anything it makes before the first one that Append stores. A before that is not behind the first changes nothing.
+	// What a crash interrupts removes some of the oldest, or none; what is removed may be there again after a crash.
+	Trim(ctx context.Context, before uint64) error
+
+	// Size returns about how many bytes the stored batches take, with what the store adds.
+	Size(ctx context.Context) (bytes int64, err error)
 
 	// Level says what an append survives.
 	Level() Level

@@ -11,31 +11,45 @@ import (
 
 	"laaster/internal/change"
 	"laaster/internal/kit/disk"
+	"laaster/internal/kit/fault"
 )
 
-// folderVersion is the version of the data folder's layout, in its FORMAT file.
-const folderVersion = 1
+// folderVersion is the version of the data folder's layout, in its FORMAT file. Format 1 had only store and highwater-0, of plain batches; a
+// program of its time does not know that a log may begin behind 1 or be encrypted, so that a folder must say so before it can have either.
+const folderVersion = 2
 
 const formatPrefix = "laaster data folder, format "
 
 // Folder is the data folder of one process:
 //
-//	FORMAT       the version of this layout, as text
-//	LOCK         held by the process that uses the folder
-//	store/       the log, in the store's own files
-//	highwater-0  the high-water mark of shard 0
+//	FORMAT        the version of this layout, as text
+//	LOCK          held by the process that uses the folder
+//	store/        the log, in the store's own files
+//	highwater-0   the high-water mark of shard 0
+//	base-0        where the log begins, once it was trimmed
+//	lineage       of which log this one was made, once it was
+//	checkpoints/  the state at positions of the log
+//	copy/         their second copy, unless it is elsewhere
+//	audit/        signed checkpoints of the audit trail
+//	SWAP          says that a repair is moving a new log in, see Swap
+//	RESERVE       takes up space that is given up when the disk is full
+//	UNSYNCED      says that a sync failed, see ResyncStore
+//
+// What is not needed is not there.
 type Folder struct {
-	path string
-	lock *disk.Lock
+	path   string
+	lock   *disk.Lock
+	format int // what FORMAT said
 }
 
 // OpenFolder takes a data folder for this process, creating it (0700) when it is missing. A folder that another process
-// holds, that is not empty and not ours, or that has a newer layout (a *change.NewerError) is refused, unchanged.
+// holds, that is not empty and not ours, or that has a newer layout (a *change.NewerError) is refused, unchanged. One with an older layout is
+// taken as it is, until Upgrade.
 func OpenFolder(path string) (*Folder, error) {
 	if err := disk.Folder(path); err != nil {
 		return nil, fmt.Errorf("data folder %s: %w", path, err)
 	}
-	if err := checkFormat(path); err != nil {
+	if _, err := checkFormat(path); err != nil {
 		return nil, fmt.Errorf("data folder %s: %w", path, err)
 	}
 	lock, err := disk.LockFile(filepath.Join(path, "LOCK"))
@@ -56,24 +70,24 @@ func OpenFolder(path string) (*Folder, error) {
 	return f, nil
 }
 
-// checkFormat returns an error unless the folder is ours, of a known version, or new.
-func checkFormat(path string) error {
+// checkFormat returns the version of the folder's layout, 0 when it is new, or an error unless it is ours and known.
+func checkFormat(path string) (version int, err error) {
 	b, err := os.ReadFile(filepath.Join(path, "FORMAT"))
 	if errors.Is(err, fs.ErrNotExist) {
-		return checkNew(path)
+		return 0, checkNew(path)
 	}
 	if err != nil {
-		return err
+		return 0, err
 	}
 	text, ok := strings.CutPrefix(string(b), formatPrefix)
-	version, err := strconv.Atoi(strings.TrimSpace(text))
+	version, err = strconv.Atoi(strings.TrimSpace(text))
 	switch {
 	case !ok || err != nil || version < 1:
-		return errors.New("its FORMAT file does not say that it is a laaster data folder: choose another folder, or restore the file")
+		return 0, errors.New("its FORMAT file does not say that it is a laaster data folder: choose another folder, or restore the file")
 	case version > folderVersion:
-		return &change.NewerError{What: "data folder", Version: version, Known: folderVersion}
+		return 0, &change.NewerError{What: "data folder", Version: version, Known: folderVersion}
 	}
-	return nil
+	return version, nil
 }
 
 // checkNew refuses to make a data folder of a folder that has something else in it.
@@ -91,20 +105,65 @@ func checkNew(path string) error {
 }
 
 // settle makes what a new folder lacks. The lock is held.
-func (f *Folder) settle() error {
-	if err := checkFormat(f.path); err != nil { // again, now that nobody else can change it
+func (f *Folder) settle() (err error) {
+	if f.format, err = checkFormat(f.path); err != nil { // again, now that nobody else can change it
 		return err
 	}
-	format := filepath.Join(f.path, "FORMAT")
-	if _, err := os.Stat(format); errors.Is(err, fs.ErrNotExist) {
-		if err := disk.Replace(format, []byte(formatPrefix+strconv.Itoa(folderVersion)+"\n"), 0o600); err != nil {
+	if err := finishSwap(f.path); err != nil {
+		return err
+	}
+	if f.format == 0 {
+		if err := f.writeFormat(); err != nil {
 			return err
 		}
 	}
 	if err := os.MkdirAll(f.Store(), 0o700); err != nil {
 		return err
 	}
+	fault.Point("folder.store_made")
 	return disk.SyncFolder(f.path)
+}
+
+func (f *Folder) writeFormat() error {
+	err := disk.Replace(filepath.Join(f.path, "FORMAT"), []byte(formatPrefix+strconv.Itoa(folderVersion)+"\n"), 0o600)
+	if err != nil {
+		return err
+	}
+	f.format = folderVersion
+	fault.Point("folder.format_written")
+	return nil
+}
+
+// Format returns the version of the layout that the folder has.
+func (f *Folder) Format() int { return f.format }
+
+// Upgrade makes this program's layout of an older one, durably: to be called once everything in the folder was opened well, and before anything is
+// written that the older layout does not have. An older program refuses the folder from then on. Without need it does nothing.
+func (f *Folder) Upgrade() error {
+	if f.format == folderVersion {
+		return nil
+	}
+	if err := f.writeFormat(); err != nil {
+		return fmt.Errorf("data folder %s: %w", f.path, err)
+	}
+	return nil
+}
+
+// Make returns the path of a folder in the data folder, such as checkpoints, which it makes (0700), durably, when it is missing.
+func (f *Folder) Make(name string) (string, error) {
+	path := filepath.Join(f.path, name)
+	if _, err := os.Stat(path); err == nil {
+		return path, nil
+	}
+	err := os.MkdirAll(path, 0o700)
+	if err == nil {
+		fault.Point("folder.part_made")
+		err = disk.SyncFolder(f.path)
+	}
+	if err != nil {
+		return "", fmt.Errorf("data folder %s: %w", f.path, err)
+	}
+	return path, nil
 }
 
 // Path returns the folder: where high-water files go.

@@ -52,8 +52,8 @@ func TestFolderRefuses(t *testing.T) {
 	check("holiday.jpg", "", "not empty (holiday.jpg)")
 	check("FORMAT", "something", "does not say that it is a laaster data folder")
 	check("FORMAT", "laaster data folder, format 0\n", "does not say")
-	err := check("FORMAT", "laaster data folder, format 2\n", "use the newer program")
-	if newer := (*change.NewerError)(nil); !errors.As(err, &newer) || newer.Version != 2 {
+	err := check("FORMAT", "laaster data folder, format 3\n", "use the newer program")
+	if newer := (*change.NewerError)(nil); !errors.As(err, &newer) || newer.Version != 3 {
 		t.Errorf("a newer folder: %v", err)
 	}
 	file := filepath.Join(t.TempDir(), "file")
@@ -62,5 +62,49 @@ func TestFolderRefuses(t *testing.T) {
 	}
 	if _, err := backbone.OpenFolder(file); err == nil {
 		t.Error("a file was taken for a folder")
+	}
+}
+
+// TestFolderUpgrade: a folder of format 1 stays one until it is upgraded, and is one of format 2 from then on.
+func TestFolderUpgrade(t *testing.T) {
+	path := t.TempDir()
+	format := filepath.Join(path, "FORMAT")
+	if err := os.WriteFile(format, []byte("laaster data folder, format 1\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		before  int
+		upgrade bool
+		after   string
+	}{{1, false, "1"}, {1, true, "2"}, {2, true, "2"}} {
+		f, err := backbone.OpenFolder(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if f.Format() != c.before {
+			t.Errorf("format %d, want %d", f.Format(), c.before)
+		}
+		if c.upgrade {
+			if err := f.Upgrade(); err != nil {
+				t.Error(err)
+			}
+		}
+		if err := f.Close(); err != nil {
+			t.Error(err)
+		}
+		if b, err := os.ReadFile(format); err != nil || string(b) != "laaster data folder, format "+c.after+"\n" {
+			t.Errorf("FORMAT says %q, %v; want %s", b, err, c.after)
+		}
+	}
+	f, err := backbone.OpenFolder(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	for range 2 {
+		part, err := f.Make("checkpoints")
+		if info, serr := os.Stat(part); err != nil || serr != nil || !info.IsDir() || filepath.Dir(part) != path {
+			t.Errorf("made %s: %v, %v", part, err, serr)
+		}
 	}
 }

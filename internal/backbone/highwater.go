@@ -12,6 +12,7 @@ import (
 
 	"laaster/internal/change"
 	"laaster/internal/kit/disk"
+	"laaster/internal/kit/fault"
 )
 
 // mark is a high-water mark: the log holds at least everything up to Seq, whose batch has this digest.
@@ -36,6 +37,7 @@ const (
 type highWater struct {
 	f    *os.File
 	next int // the slot that the next mark goes to
+	slot [slotSize]byte
 }
 
 // highWaterPath returns the name of a shard's file in a folder.
@@ -84,6 +86,7 @@ func createHighWater(path string, m *mark) (*highWater, error) {
 	if err := disk.Replace(path, b, highWaterPerm); err != nil {
 		return nil, fmt.Errorf("create the high-water file: %w", err)
 	}
+	fault.Point("log.mark_made")
 	f, err := os.OpenFile(path, os.O_RDWR, 0)
 	if err != nil {
 		return nil, fmt.Errorf("open the high-water file: %w", err)
@@ -144,9 +147,8 @@ func newestMark(b []byte) (newest mark, slot int, err error) {
 
 // write stores a newer mark; a crash of the process does not lose it, a power cut may until sync.
 func (h *highWater) write(m *mark) error {
-	var slot [slotSize]byte
-	encodeMark(slot[:], m)
-	if _, err := h.f.WriteAt(slot[:], int64(h.next)*slotSize); err != nil {
+	encodeMark(h.slot[:], m)
+	if _, err := h.f.WriteAt(h.slot[:], int64(h.next)*slotSize); err != nil {
 		return fmt.Errorf("write the high-water file: %w", err)
 	}
 	h.next = 1 - h.next

@@ -12,7 +12,9 @@ import (
 	"time"
 
 	"laaster/internal/change"
+	"laaster/internal/kit/fault"
 	"laaster/internal/kit/run"
+	"laaster/internal/seal"
 )
 
 const (
@@ -24,10 +26,16 @@ const (
 // Options opens a shard.
 type Options struct {
 	Driver Driver // the store; the shard closes it
+	// Reopen opens the store anew, as Driver was opened; it is called by [Shard.Reopen] once the driver before is closed. nil: a shard that
+	// stopped stays stopped.
+	Reopen func(ctx context.Context) (Driver, error)
 	// Dir is an existing folder for the shard's high-water file. Empty keeps none, so that a shortened log goes unseen:
 	// for stores that do not outlive the process.
-	Dir      string
-	Shard    uint32
+	Dir   string
+	Shard uint32
+	// Keys encrypt what is appended, with the first of them, and open what is read. nil appends plain batches and reads only those. A plain
+	// log may be opened with keys: it is encrypted from there on; an encrypted one does not open without them (Damage of kind Locked).
+	Keys     *seal.Ring
 	Clock    run.Clock
 	Log      *slog.Logger  // nil logs nothing
 	Patience time.Duration // how long an append is tried before it is given up as unresolved; 0 is 10 s
@@ -45,8 +53,10 @@ type Recovery struct {
 
 // Shard is one log: a verified, single-writer view of a [Driver]. Safe for concurrent use.
 type Shard struct {
-	driver   Driver
+	reopen   func(ctx context.Context) (Driver, error)
+	dir      string // of the high-water file; empty without one
 	shard    uint32
+	keys     *seal.Ring
 	clock    run.Clock
 	logger   *slog.Logger
 	patience time.Duration
@@ -59,14 +69,22 @@ type Shard struct {
 	gate   chan struct{} // holds an item while an append is under way
 	closed bool          // by the holder of the gate
 	hw     *highWater    // nil without Dir; written by the append under way
+	sealer sealer        // of the append under way
+	write  mark          // of the append under way
+	trims  trimming
+
+	halting sync.Mutex // held while the shard stops, until the marker of a failed sync is written
 
 	mu struct {
 		sync.Mutex
+		driver  Driver // changed by Reopen
 		log     change.LogID
 		head    uint64
 		digest  change.Digest // of the batch at head
 		stamp   int64         // of the batch at head
-		stopped error         // why appends are refused, or nil
+		base    *base         // where the log begins; nil when nothing was trimmed
+		stopped *Stopped      // why appends are refused, or nil
+		pending change.Digest // of the batch of the newest append that began
 	}
 }
 
@@ -74,7 +92,8 @@ type Shard struct {
 // the end of the log, from the high-water mark on; Replay verifies everything. ctx bounds only the opening. When Open
 // fails, the driver is closed.
 func Open(ctx context.Context, o Options) (*Shard, error) {
-	s := &Shard{driver: o.Driver, shard: o.Shard, clock: o.Clock, logger: o.Log, patience: o.Patience}
+	s := &Shard{reopen: o.Reopen, dir: o.Dir, shard: o.Shard, keys: o.Keys, clock: o.Clock, logger: o.Log, patience: o.Patience}
+	s.mu.driver, s.sealer.keys = o.Driver, o.Keys
 	if s.logger == nil {
 		s.logger = slog.New(slog.DiscardHandler)
 	}
@@ -87,7 +106,7 @@ func Open(ctx context.Context, o Options) (*Shard, error) {
 		if s.hw != nil {
 			err = errors.Join(err, s.hw.close())
 		}
-		return nil, errors.Join(err, s.driver.Close())
+		return nil, errors.Join(err, s.driver().Close())
 	}
 	if s.hw != nil {
 		s.group.Go("high-water sync", s.syncMarks)
@@ -105,6 +124,12 @@ func (s *Shard) open(ctx context.Context, dir string) error {
 	}
 	if s.mark != nil && s.mark.Shard != s.shard {
 		return fmt.Errorf("the high-water file %s is of shard %d", path, s.mark.Shard)
+	}
+	if err := s.openBase(dir); err != nil {
+		return err
+	}
+	if fault.Bug("log-reuse-sequence") {
+		s.mark = nil // a shortened log is taken as it is
 	}
 	if err := s.readTail(ctx); err != nil {
 		return err
@@ -133,23 +158,33 @@ func (s *Shard) settleMark(path string) error {
 		s.hw, err = createHighWater(path, now)
 		return err
 	}
-	if s.mark.Seq == s.mu.head {
+	if s.mark != nil && s.mark.Seq == s.mu.head {
 		return nil
 	}
-	s.recovery.Unmarked = s.mu.head - s.mark.Seq
+	if s.mark != nil {
+		s.recovery.Unmarked = s.mu.head - s.mark.Seq
+	}
 	if err := s.hw.write(now); err != nil {
 		return err
 	}
+	fault.Point("log.mark_settled")
 	return s.hw.sync()
+}
+
+// driver returns the store.
+func (s *Shard) driver() Driver {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.mu.driver
 }
 
 // readTail finds the head and verifies the batches from the high-water mark on, or the last one without a mark.
 func (s *Shard) readTail(ctx context.Context) error {
-	first, last, err := s.driver.Bounds(ctx)
+	first, last, err := s.driver().Bounds(ctx)
 	if err != nil {
 		return fmt.Errorf("read the bounds of the log: %w", err)
 	}
-	v := verifier{shard: s.shard, mark: s.mark, next: last}
+	v := verifier{shard: s.shard, mark: s.mark, next: last, opener: opener{keys: s.keys}}
 	if s.mark != nil {
 		v.log = s.mark.Log
 		if last < s.mark.Seq {
@@ -157,12 +192,16 @@ func (s *Shard) readTail(ctx context.Context) error {
 		}
 		v.next = max(1, s.mark.Seq)
 	}
-	if first > 1 {
-		return v.damage(Hole, 1, first-1, fmt.Sprintf("the store begins at %d", first))
+	base := s.mu.base
+	if err := base.fits(&v, first, last); err != nil {
+		return err
 	}
-	if last > 0 {
+	if base != nil && v.next <= base.First {
+		base.begin(&v)
+	}
+	if last >= base.first() {
 		all := v
-		all.next = 1
+		base.begin(&all)
 		if err := s.verify(ctx, &v, last); err != nil {
 			// The end is damaged. Where the damage begins, the whole log says.
 			if first := s.verify(ctx, &all, last); first != nil {
@@ -170,15 +209,15 @@ func (s *Shard) readTail(ctx context.Context) error {
 			}
 			return err
 		}
-		s.mu.head = last
 	}
+	s.mu.head = last
 	s.mu.log, s.mu.digest, s.mu.stamp = v.log, v.prev, v.stamp
 	return nil
 }
 
 // verify reads and checks the batches from v.next to last.
 func (s *Shard) verify(ctx context.Context, v *verifier, last uint64) error {
-	err := s.driver.Read(ctx, v.next, func(seq uint64, raw []byte) error {
+	err := s.driver().Read(ctx, v.next, func(seq uint64, raw []byte) error {
 		if v.next > last {
 			return errDone // appended meanwhile, by another writer
 		}
@@ -217,16 +256,17 @@ func (s *Shard) Head() uint64 {
 }
 
 // Level says what an acknowledged append survives.
-func (s *Shard) Level() Level { return s.driver.Level() }
+func (s *Shard) Level() Level { return s.driver().Level() }
 
 // Recovery says what Open found.
 func (s *Shard) Recovery() Recovery { return s.recovery }
 
 // Err returns why appends are refused, a [*Stopped], or nil.
 func (s *Shard) Err() error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.mu.stopped
+	if stopped := s.refusal(); stopped != nil {
+		return stopped
+	}
+	return nil
 }
 
 // Replay calls fn for every batch from sequence from (0 and 1 are the first) to the head as of the call, verified: its
@@ -234,15 +274,106 @@ func (s *Shard) Err() error {
 // buffer that is valid during fn: Clone what must last. An error of fn ends the replay and is returned; a [*Damage] is
 // returned as such and stops the shard.
 func (s *Shard) Replay(ctx context.Context, from uint64, fn func(b *change.Batch) error) error {
-	s.mu.Lock()
-	head, digest, log := s.mu.head, s.mu.digest, s.mu.log
-	s.mu.Unlock()
 	from = max(from, 1)
+	v := s.verifier(max(1, from-1)) // one earlier, for the link
+	s.mu.Lock()
+	base := s.mu.base
+	s.mu.Unlock()
+	if from <= base.first() {
+		base.begin(&v)
+	}
+	return s.replay(ctx, &v, from, fn)
+}
+
+// ReplayAfter is Replay from seq+1 for a caller that knows the digest and the stamp of batch seq, as a checkpoint does: the batch at seq
+// need not be there any more, the one after it must link to that digest. When seq is the head, the digest must be the head's. Of a position or a
+// digest that is not this log's, the error is a *Mismatch, and the log is none the worse for it. seq 0 is Replay from the first.
+func (s *Shard) ReplayAfter(ctx context.Context, seq uint64, digest change.Digest, stamp int64, fn func(b *change.Batch) error) error {
+	if seq == 0 {
+		return s.Replay(ctx, 1, fn)
+	}
+	s.mu.Lock()
+	head, last := s.mu.head, s.mu.digest
+	s.mu.Unlock()
+	if seq > head || seq == head && digest != last {
+		return &Mismatch{Seq: seq, Head: head}
+	}
+	if err := s.checkLink(ctx, seq, digest); err != nil {
+		return err
+	}
+	if fault.Bug("flow-apply-twice") && seq >= s.First() {
+		return s.Replay(ctx, seq, fn)
+	}
+	v := s.verifier(seq + 1)
+	v.prev, v.stamp, v.linked = digest, stamp, true
+	return s.replay(ctx, &v, seq+1, fn)
+}
+
+// checkLink returns a *Mismatch when it is certain that the log is sound around seq and the digest is not that of its batch there. What is wrong with
+// the log, the replay says.
+func (s *Shard) checkLink(ctx context.Context, seq uint64, digest change.Digest) error {
+	s.mu.Lock()
+	base := s.mu.base
+	s.mu.Unlock()
+	if seq+1 == base.first() && base.Digest != digest {
+		return &Mismatch{Seq: seq, Head: s.Head()}
+	}
+	if seq < base.first() {
+		return nil
+	}
+	v := s.verifier(seq)
+	var at change.Digest // of batch seq
+	err := s.driver().Read(ctx, seq, func(got uint64, raw []byte) error {
+		b, err := v.check(got, raw)
+		switch {
+		case err != nil:
+			return err
+		case got > seq:
+			return errDone
+		}
+		at = b.Digest()
+		return nil
+	})
+	if v.next > seq+1 && at != digest {
+		return &Mismatch{Seq: seq, Head: s.Head()}
+	}
+	if damage := (*Damage)(nil); errors.As(err, &damage) || errors.Is(err, errDone) {
+		return nil
+	}
+	return err
+}
+
+// Mismatch says that what somebody remembers of a log is not how the log is.
+type Mismatch struct {
+	Seq  uint64 // the batch that is another one, or is not there
+	Head uint64 // where the log ends
+}
+
+// Error implements error.
+func (e *Mismatch) Error() string {
+	if e.Seq > e.Head {
+		return fmt.Sprintf("it is of batch %d, and the log ends at %d", e.Seq, e.Head)
+	}
+	return fmt.Sprintf("batch %d of the log is another one", e.Seq)
+}
+
+// verifier returns one that begins at a sequence, whose predecessor it does not know.
+func (s *Shard) verifier(next uint64) verifier {
+	return verifier{log: s.ID(), shard: s.shard, mark: s.mark, next: next, opener: opener{keys: s.keys}}
+}
+
+// replay reads and verifies from v.next to the head and passes on what is at or after from.
+func (s *Shard) replay(ctx context.Context, v *verifier, from uint64, fn func(b *change.Batch) error) error {
+	s.mu.Lock()
+	head, digest, first := s.mu.head, s.mu.digest, s.mu.base.first()
+	s.mu.Unlock()
 	if from > head {
 		return nil
 	}
-	v := verifier{log: log, shard: s.shard, mark: s.mark, next: max(1, from-1)} // one earlier, for the link
-	err := s.driver.Read(ctx, v.next, func(seq uint64, raw []byte) error {
+	if from < first {
+		return &Trimmed{From: from, First: first}
+	}
+	err := s.driver().Read(ctx, v.next, func(seq uint64, raw []byte) error {
 		if seq > head && v.next > head {
 			return errDone
 		}
@@ -259,6 +390,9 @@ func (s *Shard) Replay(ctx context.Context, from uint64, fn func(b *change.Batch
 		}
 	}
 	if d := (*Damage)(nil); errors.As(err, &d) {
+		if first := s.First(); v.next < first { // what is missing was trimmed meanwhile
+			return &Trimmed{From: v.next, First: first}
+		}
 		s.stop(stopped(Damaged, d))
 		return d
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 
 	"laaster/internal/kit/disk"
+	"laaster/internal/kit/fault"
 )
 
 // syncMarks makes high-water marks durable: at most one sync per syncEvery, and none while nothing is appended. It ends
@@ -26,9 +27,10 @@ func (s *Shard) syncMarks(ctx context.Context) error {
 		default:
 		}
 		if err := s.hw.sync(); err != nil {
-			s.stop(stopped(reasonOf(err), err))
-			return nil
+			s.stop(stopped(reasonOf(err), err)) // what was appended until now is dirty no more; Reopen writes the mark anew
+			continue
 		}
+		fault.Point("log.mark_synced")
 	}
 }
 
@@ -58,5 +60,5 @@ func (s *Shard) Close() error {
 	if s.hw != nil {
 		err = errors.Join(err, s.hw.sync(), s.hw.close())
 	}
-	return errors.Join(err, s.driver.Close())
+	return errors.Join(err, s.driver().Close())
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"laaster/internal/change"
+	"laaster/internal/seal"
 )
 
 // verifier checks batches as they are read, in order.
@@ -16,9 +17,11 @@ type verifier struct {
 	stamp  int64         // of batch next-1
 	linked bool          // prev and stamp are known
 	mark   *mark         // what the high-water file says; nil when there is none
+	opener opener        // with the keys of an encrypted log
 }
 
-// check returns the batch at seq when it is the one that must come next, or a *Damage.
+// check returns the batch at seq when it is the one that must come next, or a *Damage. raw is what the store has; the batch is valid until
+// the next call and as long as raw.
 func (v *verifier) check(seq uint64, raw []byte) (change.Batch, error) {
 	if seq > v.next {
 		return change.Batch{}, v.damage(Hole, v.next, seq-1, fmt.Sprintf("the store goes on at %d", seq))
@@ -26,7 +29,11 @@ func (v *verifier) check(seq uint64, raw []byte) (change.Batch, error) {
 	if seq < v.next {
 		return change.Batch{}, fmt.Errorf("the store returned batch %d where %d was due", seq, v.next)
 	}
-	b, err := change.ParseBatch(raw)
+	plain, err := v.opener.open(raw)
+	if err != nil {
+		return change.Batch{}, v.envelopeDamage(seq, err)
+	}
+	b, err := change.ParseBatch(plain)
 	if err != nil {
 		return b, v.parseDamage(seq, err)
 	}
@@ -68,6 +75,25 @@ func (v *verifier) parseDamage(seq uint64, err error) error {
 		kind = Newer
 	} else if errors.Is(err, change.ErrChecksum) || errors.Is(err, change.ErrMagic) {
 		kind = Checksum
+	}
+	return v.damage(kind, seq, seq, err.Error())
+}
+
+// envelopeDamage says what an envelope that does not open means.
+func (v *verifier) envelopeDamage(seq uint64, err error) error {
+	kind := Malformed
+	newer, unknown := (*change.NewerError)(nil), (*seal.UnknownKeyError)(nil)
+	switch {
+	case errors.As(err, &newer):
+		kind = Newer
+	case errors.As(err, &unknown):
+		kind = Locked
+	case errors.Is(err, seal.ErrForged), errors.Is(err, errUnsealed):
+		kind = Forged
+	case errors.Is(err, errEnvelopeSum):
+		kind = Checksum
+	case errors.Is(err, errEnvelopePlace):
+		kind = Chain
 	}
 	return v.damage(kind, seq, seq, err.Error())
 }

@@ -21,6 +21,9 @@ type EntryKind uint8
 const (
 	EntryWrite      EntryKind = 1 // a write request, or one part of a request that spans batches
 	EntryDefinition EntryKind = 2 // Body is a definition document (see sql.Catalog); always alone in its batch
+	EntryAudit      EntryKind = 3 // Body is a record of the audit trail (JSON): the engine shows it in laaster.audit
+	EntryCanary     EntryKind = 4 // Body is a position and the engine's fingerprint there, see [Canary]; changes nothing
+	EntryLost       EntryKind = 5 // stands in a repaired log where a batch is lost; Body says what is known of it (JSON); changes nothing
 )
 
 // Op is what a write does with its records.

@@ -93,7 +93,7 @@ func parseEntry(e *Entry, b []byte) (int, error) {
 func checkKind(k EntryKind, op Op) error {
 	switch {
 	case k == EntryWrite && op >= OpInsert && op <= OpDelete:
-	case k == EntryDefinition && op == 0:
+	case k >= EntryDefinition && k <= EntryLost && op == 0:
 	default:
 		return fmt.Errorf("unknown kind %d or operation %d", k, op)
 	}

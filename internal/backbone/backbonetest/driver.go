@@ -42,6 +42,9 @@ func Run(t *testing.T, newStore func(t *testing.T) Store) {
 	driver("ReadWhileAppending", testReadWhileAppending)
 	driver("Reopen", testReopen)
 	driver("Closed", testClosed)
+	driver("Trim", testTrim)
+	driver("TrimNew", testTrimNew)
+	driver("TrimWhileAppending", testTrimWhileAppending)
 	runShard(t, newStore)
 }
 
@@ -286,4 +289,115 @@ func testClosed(t *testing.T, _ Store, d backbone.Driver) {
 	if _, _, err := d.Bounds(t.Context()); err == nil {
 		t.Error("bounds of a closed driver succeeded")
 	}
+}
+
+func trim(t *testing.T, d backbone.Driver, before uint64) {
+	t.Helper()
+	if err := d.Trim(t.Context(), before); err != nil {
+		t.Fatalf("trim up to %d: %v", before, err)
+	}
+}
+
+func testTrim(t *testing.T, s Store, d backbone.Driver) {
+	trim(t, d, 0)
+	trim(t, d, 1)
+	wantBounds(t, d, 0, 0)
+	for seq := range uint64(20) {
+		appendOne(t, d, payload(seq+1), seq)
+	}
+	before, err := d.Size(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	trim(t, d, 8)
+	wantBounds(t, d, 8, 20)
+	wantRead(t, d, 0, 8, 20)
+	wantRead(t, d, 5, 8, 20)
+	wantRead(t, d, 12, 12, 20)
+	if after, err := d.Size(t.Context()); err != nil || after >= before || after <= 0 {
+		t.Errorf("%d bytes after, %d before: %v", after, before, err)
+	}
+	trim(t, d, 3) // gone
+	trim(t, d, 8)
+	wantBounds(t, d, 8, 20)
+	if err := d.Trim(t.Context(), 23); err == nil {
+		t.Error("a trim beyond the end succeeded")
+	}
+	wantFenced(t, d, 19, 20)
+	appendOne(t, d, payload(21), 20)
+	trim(t, d, 21)
+	wantBounds(t, d, 21, 21)
+	closeDriver(t, d)
+	d = s.Open(t)
+	defer closeDriver(t, d)
+	wantBounds(t, d, 21, 21)
+	wantRead(t, d, 1, 21, 21)
+	appendOne(t, d, payload(22), 21)
+	wantRead(t, d, 1, 21, 22)
+	trim(t, d, 23) // everything: the next append follows all the same
+	wantBounds(t, d, 23, 22)
+	wantFenced(t, d, 0, 22)
+	appendOne(t, d, payload(23), 22)
+	wantRead(t, d, 1, 23, 23)
+}
+
+// testTrimNew begins a new store in the middle, as a rewritten log does.
+func testTrimNew(t *testing.T, s Store, d backbone.Driver) {
+	trim(t, d, 1000)
+	wantBounds(t, d, 1000, 999)
+	wantFenced(t, d, 0, 999)
+	closeDriver(t, d)
+	d = s.Open(t)
+	defer closeDriver(t, d)
+	wantBounds(t, d, 1000, 999)
+	for seq := uint64(999); seq < 1010; seq++ {
+		appendOne(t, d, payload(seq+1), seq)
+	}
+	wantRead(t, d, 1, 1000, 1010)
+}
+
+// testTrimWhileAppending has one who trims, one who appends and one who reads.
+func testTrimWhileAppending(t *testing.T, _ Store, d backbone.Driver) {
+	const n = 100
+	appendOne(t, d, payload(1), 0)
+	g := run.New(t.Context())
+	g.Go("writer", func(ctx context.Context) error {
+		for seq := uint64(1); seq < n; seq++ {
+			if _, err := d.Append(ctx, payload(seq+1), seq); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	g.Go("trimmer", func(ctx context.Context) error {
+		for last := uint64(0); last < n; {
+			var err error
+			if _, last, err = d.Bounds(ctx); err == nil {
+				err = d.Trim(ctx, max(1, last)-last%3)
+			}
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	g.Go("reader", func(ctx context.Context) error {
+		for last := uint64(0); last < n; {
+			err := d.Read(ctx, 1, func(seq uint64, data []byte) error {
+				last = max(last, seq)
+				if !bytes.Equal(data, payload(seq)) {
+					return fmt.Errorf("got %d %q", seq, data)
+				}
+				return nil
+			})
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err := g.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	wantRead(t, d, n, n, n)
 }

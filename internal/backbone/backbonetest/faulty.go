@@ -12,7 +12,8 @@ import (
 // Faulty is a driver whose next appends go wrong as a test says; the others pass through.
 type Faulty struct {
 	backbone.Driver
-	mu struct {
+	NoTrim error // of every trim; nil lets them pass
+	mu     struct {
 		sync.Mutex
 		next []Fault
 	}
@@ -40,6 +41,14 @@ func (f *Faulty) Append(ctx context.Context, data []byte, after uint64) (uint64,
 		return f.Driver.Append(ctx, data, after)
 	}
 	return fault(ctx, f.Driver, data, after)
+}
+
+// Trim implements [backbone.Driver].
+func (f *Faulty) Trim(ctx context.Context, before uint64) error {
+	if f.NoTrim != nil {
+		return f.NoTrim
+	}
+	return f.Driver.Trim(ctx, before)
 }
 
 // ErrLost is the cause of the *backbone.Unknown of a lost append.

@@ -10,6 +10,7 @@ import (
 	"laaster/internal/backbone"
 	"laaster/internal/change"
 	"laaster/internal/kit/run"
+	"laaster/internal/seal"
 )
 
 // runShard tests the verified log on top of the driver.
@@ -24,6 +25,15 @@ func runShard(t *testing.T, newStore func(t *testing.T) Store) {
 	shard("Fence", testShardFence)
 	shard("ReplayWhileAppending", testShardReplayWhileAppending)
 	shard("Refused", testShardRefused)
+	shard("ReopenStore", testShardReopenStore)
+	shard("ReopenWorse", testShardReopenWorse)
+	shard("WriteFails", testShardWriteFails)
+	shard("ReplayAfter", testShardReplayAfter)
+	shard("Sealed", testShardSealed)
+	shard("Trim", testShardTrim)
+	shard("TrimFails", testShardTrimFails)
+	shard("TrimTooFar", testShardTrimTooFar)
+	shard("Floor", testShardFloor)
 }
 
 // rig is a shard that can be opened again.
@@ -31,13 +41,14 @@ type rig struct {
 	store Store
 	dir   string
 	clock *Clock
+	keys  *seal.Ring
 	fault *Faulty
 }
 
 func (r *rig) open(t *testing.T) *backbone.Shard {
 	t.Helper()
 	r.fault = &Faulty{Driver: r.store.Open(t)}
-	s, err := backbone.Open(t.Context(), backbone.Options{Driver: r.fault, Dir: r.dir, Clock: r.clock})
+	s, err := backbone.Open(t.Context(), backbone.Options{Driver: r.fault, Dir: r.dir, Clock: r.clock, Keys: r.keys})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -261,4 +272,124 @@ func testShardRefused(t *testing.T, r *rig) {
 		t.Fatal(err)
 	}
 	wantReplay(t, s, 1, 2)
+}
+
+// testShardTrim trims step by step and opens the log again each time.
+func testShardTrim(t *testing.T, r *rig) {
+	s := r.open(t)
+	if err := s.Trim(t.Context(), 10); err != nil || s.First() != 1 {
+		t.Fatalf("trim of an empty log: %v, first %d", err, s.First())
+	}
+	AppendN(t, s, 30)
+	id := s.ID()
+	for _, first := range []uint64{1, 7, 5, 25} {
+		was := s.First()
+		if err := s.Trim(t.Context(), first); err != nil {
+			t.Fatalf("trim up to %d: %v", first, err)
+		}
+		closeShard(t, s)
+		s = r.open(t)
+		want := max(first, was)
+		if s.First() != want || s.ID() != id || s.Head() != 30 {
+			t.Fatalf("after a trim up to %d the log %s is from %d to %d", first, s.ID(), s.First(), s.Head())
+		}
+		wantReplay(t, s, int(want), 30)
+		wantReplay(t, s, 28, 30)
+		if trimmed := (*backbone.Trimmed)(nil); want > 1 && (!errors.As(s.Replay(t.Context(), want-1, nil), &trimmed) || trimmed.First != want) {
+			t.Errorf("replay from %d, before the first: %v", want-1, trimmed)
+		}
+		if s.Err() != nil {
+			t.Fatal(s.Err())
+		}
+	}
+	if err := s.Trim(t.Context(), 99); err != nil || s.First() != 30 { // the head stays
+		t.Fatalf("trim beyond the head: %v, first %d", err, s.First())
+	}
+	AppendN(t, s, 5)
+	closeShard(t, s)
+	s = r.open(t)
+	wantReplay(t, s, 30, 35)
+	if s.Recovery() != (backbone.Recovery{Head: 35}) {
+		t.Errorf("recovery: %+v", s.Recovery())
+	}
+}
+
+// testShardTrimFails has the store refuse a trim after its base is written: the log begins there all the same, and the next trim makes up for it.
+func testShardTrimFails(t *testing.T, r *rig) {
+	s := r.open(t)
+	AppendN(t, s, 20)
+	r.fault.NoTrim = errors.New("not now")
+	if err := s.Trim(t.Context(), 10); !errors.Is(err, r.fault.NoTrim) || s.First() != 10 {
+		t.Fatalf("trim: %v, first %d", err, s.First())
+	}
+	wantReplay(t, s, 10, 20)
+	closeShard(t, s)
+	s = r.open(t) // a new Faulty
+	if s.First() != 10 {
+		t.Fatalf("first %d", s.First())
+	}
+	wantReplay(t, s, 10, 20)
+	if first, _, err := r.fault.Bounds(t.Context()); err != nil || first != 1 {
+		t.Fatalf("the store begins at %d: %v", first, err)
+	}
+	if err := s.Trim(t.Context(), 1); err != nil {
+		t.Fatal(err)
+	}
+	if first, _, err := r.fault.Bounds(t.Context()); err != nil || first != 10 {
+		t.Fatalf("the store begins at %d: %v", first, err)
+	}
+	wantReplay(t, s, 10, 20)
+}
+
+// testShardTrimTooFar takes away from the store more than the base says: that is damage.
+func testShardTrimTooFar(t *testing.T, r *rig) {
+	s := r.open(t)
+	AppendN(t, s, 20)
+	if err := errors.Join(s.Trim(t.Context(), 5), r.fault.Trim(t.Context(), 8)); err != nil {
+		t.Fatal(err)
+	}
+	closeShard(t, s)
+	_, err := backbone.Open(t.Context(), backbone.Options{Driver: r.store.Open(t), Dir: r.dir, Clock: r.clock})
+	if d := (*backbone.Damage)(nil); !errors.As(err, &d) || d.Kind != backbone.Hole || d.From != 5 || d.To != 7 {
+		t.Errorf("got %v, want a hole from 5 to 7", err)
+	}
+}
+
+// testShardFloor compares the first batch to keep by age and by bytes with a count over all of them.
+func testShardFloor(t *testing.T, r *rig) {
+	s := r.open(t)
+	AppendN(t, s, 60)
+	var stamps []int64
+	err := s.Replay(t.Context(), 1, func(b *change.Batch) error { stamps = append(stamps, b.Header().Stamp); return nil })
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, at := range []int{1, 2, 30, 59, 60} {
+		if got, err := s.FirstAfter(t.Context(), stamps[at-1]); err != nil || got != uint64(at) {
+			t.Errorf("the first batch at or after the stamp of %d is %d: %v", at, got, err)
+		}
+	}
+	if got, err := s.FirstAfter(t.Context(), stamps[59]+1); err != nil || got != 61 {
+		t.Errorf("the first batch after all is %d: %v", got, err)
+	}
+	_, _, size, err := s.Extent(t.Context())
+	if err != nil || size < 60*100 {
+		t.Fatalf("%d bytes: %v", size, err)
+	}
+	last := uint64(1)
+	for part := int64(10); part > 0; part-- {
+		got, err := s.Floor(t.Context(), 0, size*part/10)
+		if err != nil || got < last || got > 60 {
+			t.Fatalf("%d tenths: from %d, after %d: %v", part, got, last, err)
+		}
+		if err := s.Trim(t.Context(), got); err != nil {
+			t.Fatal(err)
+		}
+		if last = got; part == 5 && (got < 20 || got > 45) {
+			t.Errorf("half of the bytes begins at %d of 60", got)
+		}
+	}
+	if got, err := s.Floor(t.Context(), time.Microsecond, 1); err != nil || got != 60 {
+		t.Errorf("nothing to keep: from %d: %v", got, err)
+	}
 }

@@ -1,6 +1,7 @@
 package jetstream
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -13,24 +14,45 @@ import (
 	"laaster/internal/backbone"
 	"laaster/internal/backbone/backbonetest"
 	"laaster/internal/change"
+	"laaster/internal/seal"
 )
 
 // openLog opens the log in a data folder as a node does.
 func openLog(t testing.TB, dir string) (*backbone.Shard, error) {
 	t.Helper()
+	return openLogWith(t, dir, nil, 0)
+}
+
+// openSealedLog is openLog with keys.
+func openSealedLog(t testing.TB, dir string, keys *seal.Ring) (*backbone.Shard, error) {
+	t.Helper()
+	return openLogWith(t, dir, keys, 0)
+}
+
+// openLogWith is openLog with keys and a position up to which the store is taken for sound.
+func openLogWith(t testing.TB, dir string, keys *seal.Ring, clean uint64) (*backbone.Shard, error) {
+	t.Helper()
 	store := filepath.Join(dir, "store")
 	if err := os.MkdirAll(store, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	acknowledged, err := backbone.Acknowledged(dir, 0)
+	open := func(ctx context.Context) (backbone.Driver, error) {
+		acknowledged, err := backbone.Acknowledged(dir, 0)
+		if err != nil {
+			return nil, err
+		}
+		first, err := backbone.Begins(dir, 0)
+		if err != nil {
+			return nil, err
+		}
+		return Open(ctx, Options{Dir: store, Acknowledged: acknowledged, First: first, CleanBefore: clean})
+	}
+	d, err := open(t.Context())
 	if err != nil {
 		return nil, err
 	}
-	d, err := Open(t.Context(), Options{Dir: store, Acknowledged: acknowledged})
-	if err != nil {
-		return nil, err
-	}
-	return backbone.Open(t.Context(), backbone.Options{Driver: d, Dir: dir, Clock: backbonetest.NewClock(time.Unix(1700000000, 0), time.Second)})
+	return backbone.Open(t.Context(), backbone.Options{Driver: d, Reopen: open, Dir: dir, Keys: keys,
+		Clock: backbonetest.NewClock(time.Unix(1700000000, 0), time.Second)})
 }
 
 func mustOpenLog(t testing.TB, dir string) *backbone.Shard {
@@ -137,17 +159,21 @@ func TestDamage(t *testing.T) {
 		{"flip the index", flip("msgs/index.db", 0.5), "", 0, 0, true},
 		{"remove the index", remove(streamFiles + "/msgs/index.db"), "", 0, 0, true},
 	} {
-		for _, from := range []string{clean, killed} {
+		for _, start := range []struct {
+			from   string
+			name   string
+			before uint64
+		}{{clean, "clean end", 0}, {killed, "killed", 0}, {clean, "clean end, thought sound", n}} {
 			dir := t.TempDir()
-			if err := os.CopyFS(dir, os.DirFS(from)); err != nil {
+			if err := os.CopyFS(dir, os.DirFS(start.from)); err != nil {
 				t.Fatal(err)
 			}
 			if err := c.do(dir); err != nil && !errors.Is(err, fs.ErrNotExist) { // there is no index after a kill
 				t.Fatal(err)
 			}
-			name := c.name + map[bool]string{true: ", clean end", false: ", killed"}[from == clean]
+			name := c.name + ", " + start.name
 			before := blockSizes(t, dir)
-			err := openAndReplay(t, dir, n)
+			err := openAndReplayWith(t, dir, n, start.before)
 			var d *backbone.Damage
 			switch {
 			case c.kind == "" && err != nil:
@@ -167,7 +193,13 @@ func TestDamage(t *testing.T) {
 // openAndReplay opens and reads a log, which has n batches unless an error says what is wrong.
 func openAndReplay(t *testing.T, dir string, n uint64) error {
 	t.Helper()
-	s, err := openLog(t, dir)
+	return openAndReplayWith(t, dir, n, 0)
+}
+
+// openAndReplayWith is openAndReplay with a position up to which the store is taken for sound.
+func openAndReplayWith(t *testing.T, dir string, n, clean uint64) error {
+	t.Helper()
+	s, err := openLogWith(t, dir, nil, clean)
 	if err != nil {
 		return err
 	}

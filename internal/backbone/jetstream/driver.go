@@ -4,7 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"time"
@@ -14,7 +17,12 @@ import (
 
 	"laaster/internal/backbone"
 	"laaster/internal/change"
+	"laaster/internal/kit/disk"
+	"laaster/internal/kit/fault"
 )
+
+// defaultName is the name of the stream, before its shard, that an embedded store has.
+const defaultName = "LAASTER"
 
 // Options says where the stream is. Exactly one of Dir and URL is given.
 type Options struct {
@@ -26,6 +34,14 @@ type Options struct {
 	// embedded store are inspected before its server opens them, and this tells a damaged end from an append that a crash
 	// cut short. 0 takes every damaged end for the latter; the shard then finds out.
 	Acknowledged uint64
+	// First is the first sequence that is kept (backbone.Begins): an embedded store may begin there, or before it; 0 is 1.
+	First uint64
+	// CleanBefore is a position, such as that of the last checkpoint, up to which an earlier start found the store sound. When the server ended well,
+	// files that hold nothing behind it are not inspected now, but before their first batch is read. 0 inspects everything now.
+	CleanBefore uint64
+	// Sync is what an append to the embedded store survives: backbone.Durable, the default, syncs each before it is answered; with
+	// backbone.Buffered they are synced once a second.
+	Sync backbone.Level
 	// Timeout is how long an append waits for its answer; 0 is 5 s. A sync that takes longer looks like a lost answer.
 	Timeout time.Duration
 	// Replicas is how many servers of an external cluster hold the stream, when it is created; 0 is 1.
@@ -41,6 +57,7 @@ type Driver struct {
 	conn     *nats.Conn
 	js       js.JetStream
 	embedded *embedded // nil with an external server
+	rest     *unread   // what is still to be inspected; nil with an external server
 	stream   string
 	subject  string
 	o        Options
@@ -64,14 +81,21 @@ func Open(ctx context.Context, o Options) (*Driver, error) {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
 	if o.Name == "" {
-		o.Name = "LAASTER"
+		o.Name = defaultName
+	}
+	if o.Sync != backbone.Buffered && o.Sync != backbone.Durable && o.Sync != "" {
+		return nil, fmt.Errorf("jetstream: an embedded store is %s or %s, not %s", backbone.Durable, backbone.Buffered, o.Sync)
 	}
 	if o.Timeout <= 0 {
 		o.Timeout = 5 * time.Second
 	}
 	d := &Driver{o: o, stream: fmt.Sprintf("%s-%d", o.Name, o.Shard), subject: fmt.Sprintf("laaster.log.%s.%d", o.Name, o.Shard)}
+	if fault.Bug("log-reuse-sequence") {
+		d.o.Acknowledged = 0
+	}
 	if o.Dir != "" {
-		if err := inspect(&d.o, d.stream); err != nil {
+		var err error
+		if d.rest, err = inspect(&d.o, d.stream); err != nil {
 			return nil, err
 		}
 	}
@@ -98,7 +122,7 @@ func (d *Driver) connect() (err error) {
 		nats.ReconnectBufSize(-1), // an append made while the server is away fails at once instead of being sent later
 	}
 	if d.o.Dir != "" {
-		if d.embedded, err = startServer(d.o.Dir, d.o.Log); err != nil {
+		if d.embedded, err = startServer(d.o.Dir, d.o.Sync == backbone.Buffered, d.o.Log); err != nil {
 			return err
 		}
 		opts = append(opts, nats.InProcessServer(d.embedded.srv), nats.NoReconnect(), nats.PingInterval(time.Hour))
@@ -163,7 +187,7 @@ func (d *Driver) exists() bool {
 	return d.mu.exists
 }
 
-// config is how the stream is made: nothing in it ever drops a message.
+// config is how the stream is made: nothing in it ever drops a message, only a purge does, which Trim asks for.
 func (d *Driver) config() js.StreamConfig {
 	return js.StreamConfig{
 		Name:              d.stream,
@@ -180,7 +204,6 @@ func (d *Driver) config() js.StreamConfig {
 		Duplicates:        100 * time.Millisecond, // the least; appends carry no message ids
 		AllowDirect:       true,
 		DenyDelete:        true,
-		DenyPurge:         true,
 	}
 }
 
@@ -196,7 +219,7 @@ func (d *Driver) checkConfig(c *js.StreamConfig) error {
 	check(c.Storage == js.FileStorage, "its storage is not file")
 	check(c.Retention == js.LimitsPolicy, "its retention is not limits")
 	check(c.MaxMsgs <= 0 && c.MaxBytes <= 0 && c.MaxAge <= 0 && c.MaxMsgsPerSubject <= 0, "it has limits that drop messages")
-	check(c.DenyDelete && c.DenyPurge, "it allows deletes or purges")
+	check(c.DenyDelete, "it allows deletes")
 	check(c.AllowDirect, "it does not allow direct gets")
 	check(!c.NoAck, "it does not acknowledge")
 	check(!c.AllowRollup && !c.AllowMsgTTL, "it allows rollups or message TTLs")
@@ -218,13 +241,43 @@ func (d *Driver) create(ctx context.Context) error {
 		}
 		return fmt.Errorf("create stream %s: %w", d.stream, err)
 	}
+	fault.Point("log.stream_made")
+	if d.embedded != nil && d.o.Sync == backbone.Buffered { // else the server has
+		if err := syncTree(d.o.Dir); err != nil {
+			return &backbone.WriteError{Full: disk.IsFull(err), Err: fmt.Errorf("sync the new stream: %w", err)}
+		}
+	}
+	fault.Point("log.stream_synced")
 	d.setExists()
 	return nil
+}
+
+// syncTree makes every file and every name below a folder durable. The server never syncs the names of a stream that it makes when it does not
+// sync each write: without them a power cut later takes the whole stream, however long its messages were synced.
+func syncTree(dir string) error {
+	return filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
+		if errors.Is(err, fs.ErrNotExist) { // the server has temporary files
+			return nil
+		}
+		if err != nil || !e.IsDir() && !e.Type().IsRegular() {
+			return err
+		}
+		f, err := os.Open(path)
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		return errors.Join(f.Sync(), f.Close())
+	})
 }
 
 // Level implements [backbone.Driver].
 func (d *Driver) Level() backbone.Level {
 	switch {
+	case d.embedded != nil && d.o.Sync == backbone.Buffered:
+		return backbone.Buffered
 	case d.embedded != nil:
 		return backbone.Durable
 	case d.o.External != "":

@@ -1,6 +1,7 @@
 package jetstream
 
 import (
+	"math"
 	"runtime"
 	"strings"
 	"testing"
@@ -14,9 +15,14 @@ import (
 )
 
 // embeddedStore is a folder with the store of a server in this process.
-type embeddedStore struct{ dir string }
+type embeddedStore struct {
+	dir  string
+	sync backbone.Level
+}
 
-func (s embeddedStore) Open(t *testing.T) backbone.Driver { return openDriver(t, Options{Dir: s.dir}) }
+func (s embeddedStore) Open(t *testing.T) backbone.Driver {
+	return openDriver(t, Options{Dir: s.dir, Sync: s.sync, First: math.MaxInt64})
+}
 
 // Beside connects a second driver to d's server, as if another process could.
 func (s embeddedStore) Beside(t *testing.T, d backbone.Driver) backbone.Driver {
@@ -69,7 +75,35 @@ func startExternal(t testing.TB, dir string, port int) *server.Server {
 }
 
 func TestEmbedded(t *testing.T) {
-	backbonetest.Run(t, func(t *testing.T) backbonetest.Store { return embeddedStore{t.TempDir()} })
+	backbonetest.Run(t, func(t *testing.T) backbonetest.Store { return embeddedStore{dir: t.TempDir()} })
+}
+
+func TestBuffered(t *testing.T) {
+	backbonetest.Run(t, func(t *testing.T) backbonetest.Store { return embeddedStore{t.TempDir(), backbone.Buffered} })
+}
+
+// TestLevel: what an append survives is what the driver was opened for, and a promise that it cannot keep is refused.
+func TestLevel(t *testing.T) {
+	for sync, want := range map[backbone.Level]backbone.Level{
+		"": backbone.Durable, backbone.Durable: backbone.Durable, backbone.Buffered: backbone.Buffered, backbone.Memory: "", backbone.Replicated: "",
+	} {
+		d, err := Open(t.Context(), Options{Dir: t.TempDir(), Sync: sync})
+		if want == "" {
+			if err == nil || !strings.Contains(err.Error(), string(sync)) {
+				t.Errorf("%s: got %v", sync, err)
+			}
+			continue
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if d.Level() != want || d.embedded.srv.JetStreamConfig().SyncAlways != (want == backbone.Durable) {
+			t.Errorf("%q: level %s, sync always %t", sync, d.Level(), d.embedded.srv.JetStreamConfig().SyncAlways)
+		}
+		if err := d.Close(); err != nil {
+			t.Error(err)
+		}
+	}
 }
 
 func TestExternal(t *testing.T) {

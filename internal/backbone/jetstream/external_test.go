@@ -155,13 +155,13 @@ func TestRefusesStream(t *testing.T) {
 	d := openDriver(t, Options{URL: url})
 	good := d.config()
 	for part, change := range map[string]func(c *js.StreamConfig){
-		"limits that drop":  func(c *js.StreamConfig) { c.MaxAge = time.Hour },
-		"storage":           func(c *js.StreamConfig) { c.Storage = js.MemoryStorage },
-		"retention":         func(c *js.StreamConfig) { c.Retention = js.WorkQueuePolicy },
-		"deletes or purges": func(c *js.StreamConfig) { c.DenyPurge = false },
-		"direct gets":       func(c *js.StreamConfig) { c.AllowDirect = false },
-		"subject":           func(c *js.StreamConfig) { c.Subjects = []string{"laaster.log.>"} },
-		"rollups":           func(c *js.StreamConfig) { c.DenyPurge, c.AllowRollup = false, true },
+		"limits that drop": func(c *js.StreamConfig) { c.MaxAge = time.Hour },
+		"storage":          func(c *js.StreamConfig) { c.Storage = js.MemoryStorage },
+		"retention":        func(c *js.StreamConfig) { c.Retention = js.WorkQueuePolicy },
+		"deletes":          func(c *js.StreamConfig) { c.DenyDelete = false },
+		"direct gets":      func(c *js.StreamConfig) { c.AllowDirect = false },
+		"subject":          func(c *js.StreamConfig) { c.Subjects = []string{"laaster.log.>"} },
+		"rollups":          func(c *js.StreamConfig) { c.AllowRollup = true },
 	} {
 		c := good
 		change(&c)
@@ -187,8 +187,8 @@ func TestStreamGuards(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if s.Purge(t.Context()) == nil || s.DeleteMsg(t.Context(), 1) == nil || s.SecureDeleteMsg(t.Context(), 1) == nil {
-		t.Error("the stream can be purged or a message deleted")
+	if s.DeleteMsg(t.Context(), 1) == nil || s.SecureDeleteMsg(t.Context(), 1) == nil {
+		t.Error("a message can be deleted")
 	}
 	if addr := d.embedded.srv.Addr(); addr != nil {
 		t.Errorf("the embedded server listens on %v", addr)

@@ -38,24 +38,53 @@ type inspector struct {
 	o      *Options
 	dir    string // of the block files
 	stream string
-	next   uint64 // the sequence that must come next
+	next   uint64 // the sequence that must come next; before the first message the last one that may
+	begun  bool   // a message was met
+	late   bool   // the first message may also be a later one: what was before it was trimmed
 	buf    bytes.Buffer
+
+	subject []byte       // of all messages
+	found   []blockRange // what was inspected
+	odd     bool         // there is something in the blocks that is not a message of this stream
 }
 
 // inspect returns a *backbone.Damage when the store's files lack a batch, or hold one that changed, other than an append
-// that never was acknowledged at their very end. It changes nothing.
-func inspect(o *Options, stream string) error {
-	in := inspector{o: o, stream: stream, next: 1, dir: filepath.Join(streamDir(o.Dir, stream), "msgs")}
+// that never was acknowledged at their very end. It changes nothing but the server's index. What it left to later, because the server does not read it
+// now, is in rest.
+func inspect(o *Options, stream string) (rest *unread, err error) {
+	in := inspector{o: o, stream: stream, next: max(1, o.First), dir: filepath.Join(streamDir(o.Dir, stream), "msgs")}
+	rest = &unread{in: in}
 	blocks, err := in.blocks()
 	if err != nil {
-		return fmt.Errorf("inspect the store: %w", err)
+		return nil, fmt.Errorf("inspect the store: %w", err)
+	}
+	x, current := in.readIndex(blocks)
+	if later := x.settled(o.CleanBefore); len(later) > 0 && later[0].first <= in.next {
+		in.begun, in.next, in.subject, in.found = true, later[len(later)-1].last+1, x.subject, slices.Clone(later)
+		rest.mu.blocks, blocks = later, blocks[len(later):]
 	}
 	for i, n := range blocks {
 		if err := in.block(n, i == len(blocks)-1); err != nil {
-			return err
+			return nil, err
 		}
 	}
-	return nil
+	if current || len(in.found) == 0 {
+		return rest, nil
+	}
+	if in.odd {
+		err = errors.New("there is something in the files that only the server can put right")
+	} else {
+		err = in.renew(in.found)
+	}
+	if err != nil && len(rest.mu.blocks) > 0 { // the server will read all blocks, and may change them
+		all := *o
+		all.CleanBefore = 0
+		return inspect(&all, stream)
+	}
+	if err != nil && o.Log != nil {
+		o.Log.Debug("the store is read twice", "reason", err)
+	}
+	return rest, nil
 }
 
 // blocks returns the numbers of the block files, ascending.
@@ -98,22 +127,44 @@ func (in *inspector) block(n int, last bool) error {
 		return err
 	}
 	buf := in.buf.Bytes()
+	in.found = append(in.found, blockRange{n: n})
+	in.odd = in.odd || len(buf) == 0
 	for at := 0; at < len(buf); {
 		size, seq, ok := record(buf[at:], sum)
 		switch {
 		case !ok && last && in.next > in.o.Acknowledged:
+			in.odd = true
 			return nil
 		case !ok:
 			return in.bad(n, buf, at)
 		case seq&notMessage != 0:
+			in.odd = true
+		case !in.begun && (seq <= in.next || in.late): // what was trimmed may still be there
+			in.begun, in.next = true, seq+1
 		case seq != in.next:
 			return in.damage(backbone.Hole, in.next, max(in.next, seq-1), fmt.Sprintf("%s goes on at %d", in.path(n), seq))
 		default:
 			in.next++
 		}
+		in.note(buf[at:at+size], seq)
 		at += size
 	}
 	return nil
+}
+
+// note takes a sound record into what is known of its block.
+func (in *inspector) note(rec []byte, seq uint64) {
+	le := binary.LittleEndian
+	subject, at := rec[recordHeader:recordHeader+int(le.Uint16(rec[20:]))], int64(le.Uint64(rec[12:]))
+	if in.subject == nil {
+		in.subject = bytes.Clone(subject)
+	}
+	in.odd = in.odd || !bytes.Equal(subject, in.subject)
+	b := &in.found[len(in.found)-1]
+	if b.bytes == 0 {
+		b.first, b.firstAt = seq, at
+	}
+	b.last, b.lastAt, b.bytes = seq, at, b.bytes+uint64(len(rec))
 }
 
 // record returns the size and the sequence of the record at the start of b, and whether it is sound.

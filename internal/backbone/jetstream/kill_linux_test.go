@@ -12,6 +12,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"laaster/internal/backbone"
 	"laaster/internal/backbone/backbonetest"
@@ -24,6 +25,7 @@ import (
 const (
 	childFolder = "LAASTER_TEST_APPEND_TO"  // makes this program append to the log in a folder
 	childLimit  = "LAASTER_TEST_FILE_LIMIT" // lets it write files of up to 1 MiB
+	childLevel  = "LAASTER_TEST_LEVEL"      // what its appends survive
 )
 
 func TestMain(m *testing.M) {
@@ -44,7 +46,7 @@ func appendForEver(dir string) error {
 	if err != nil {
 		return err
 	}
-	d, err := Open(context.Background(), Options{Dir: filepath.Join(dir, "store"), Acknowledged: acknowledged})
+	d, err := Open(context.Background(), Options{Dir: filepath.Join(dir, "store"), Acknowledged: acknowledged, Sync: backbone.Level(os.Getenv(childLevel))})
 	if err != nil {
 		return err
 	}
@@ -53,14 +55,15 @@ func appendForEver(dir string) error {
 		return err
 	}
 	var b change.Builder
-	for {
+	for clock := (run.System{}); ; {
 		b.Reset()
 		e := change.Entry{Kind: change.EntryWrite, Op: change.OpInsert, Request: fmt.Appendf(nil, "request %d", s.Head()+1), Body: make([]byte, 20_000)}
 		if err := b.Add(&e); err != nil {
 			return err
 		}
+		began := clock.Now()
 		if _, err := s.Append(context.Background(), &b); err != nil {
-			return err
+			return fmt.Errorf("%d ms: %w", clock.Now().Sub(began).Milliseconds(), err)
 		}
 		fmt.Println(s.Head())
 	}
@@ -115,24 +118,31 @@ func TestKill(t *testing.T) {
 	}
 }
 
-// TestWriteError makes a write, and a sync, fail: the append is not acknowledged, the shard stops with the reason, and the next
-// start has everything that was acknowledged.
+// TestWriteError makes a write, and a sync, fail: the append is not acknowledged, the shard stops with the reason within a second, and leaves its
+// marker. The next start writes anew what was not synced, has everything that was acknowledged, and goes on.
 func TestWriteError(t *testing.T) {
 	t.Run("write", func(t *testing.T) {
 		cmd := exec.Command(os.Args[0])
 		cmd.Env = append(os.Environ(), childLimit+"=1")
 		failingChild(t, cmd, "file too large")
 	})
-	t.Run("sync", func(t *testing.T) {
-		strace, err := exec.LookPath("strace")
-		if err != nil {
-			testkit.Missing(t, "strace is not installed: no failing sync is tried")
-		}
-		// The syncs before the fortieth are those of making the stream and of 30 batches or so.
-		cmd := exec.Command(strace, "-f", "-qq", "-o", "/dev/null", "-e", "trace=fsync", "-e", "inject=fsync:error=EIO:when=40+", os.Args[0])
-		cmd.Env = os.Environ()
-		failingChild(t, cmd, "input/output error")
-	})
+	// The syncs before the fortieth are those of making the stream and of 30 batches or so.
+	inject := func(name, call string, first int, env ...string) {
+		t.Run(name, func(t *testing.T) {
+			strace, err := exec.LookPath("strace")
+			if err != nil {
+				testkit.Missing(t, "strace is not installed: no failing sync is tried")
+			}
+			cmd := exec.Command(strace, "-f", "-qq", "-o", "/dev/null", "-e", "trace="+call, "-e", fmt.Sprintf("inject=%s:error=EIO:when=%d+", call, first), os.Args[0])
+			cmd.Env = append(os.Environ(), env...)
+			failingChild(t, cmd, "input/output error")
+		})
+	}
+	inject("sync", "fsync", 40)
+	inject("sync of the mark", "fdatasync", 2)
+	if os.Getenv("LAASTER_SEEDS") != "" { // one sync a second: some seconds
+		inject("buffered", "fsync", 17, childLevel+"="+string(backbone.Buffered))
+	}
 }
 
 // failingChild runs a child that appends until it fails, and opens its log again.
@@ -151,9 +161,20 @@ func failingChild(t *testing.T, cmd *exec.Cmd, why string) {
 	if len(lines) < 10 {
 		t.Fatalf("the child says %q", out)
 	}
-	last, acknowledged := lines[len(lines)-1], uint64(len(lines)-1)
+	last, acknowledged, took := lines[len(lines)-1], uint64(len(lines)-1), 0
+	t.Logf("after %d batches: %s", acknowledged, last)
 	if !strings.Contains(last, string(backbone.WriteFail)) || !strings.Contains(last, why) {
 		t.Errorf("the child ends with %q, want %s and %q", last, backbone.WriteFail, why)
+	}
+	if _, err := fmt.Sscanf(last, "%d ms", &took); err != nil || took > 1000 {
+		t.Errorf("the append that failed took %d ms: %v", took, err)
+	}
+	if marked, text, err := backbone.Unsynced(dir); err != nil || !marked || !strings.Contains(text, why) {
+		t.Errorf("marker %t %q: %v", marked, text, err)
+	}
+	files, bytes, err := backbone.ResyncStore(dir, time.Time{}, nil)
+	if err != nil || files < 3 || bytes < 20_000*int64(acknowledged) {
+		t.Errorf("%d files, %d bytes written anew: %v", files, bytes, err)
 	}
 	s := mustOpenLog(t, dir)
 	got, err := backbonetest.Replayed(t.Context(), s, 1)

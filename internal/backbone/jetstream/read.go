@@ -39,6 +39,11 @@ func (d *Driver) Read(ctx context.Context, from uint64, fn func(seq uint64, data
 		return fmt.Errorf("read the log: %w", err)
 	}
 	for next := max(from, 1); next <= last; {
+		if d.rest != nil {
+			if err := d.rest.inspect(next, next+runMessages); err != nil {
+				return err
+			}
+		}
 		got, err := d.readRun(ctx, sub, inbox, next, last, fn)
 		if err != nil {
 			return err

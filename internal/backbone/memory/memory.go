@@ -17,8 +17,9 @@ type Store struct {
 	limit int64
 	mu    struct {
 		sync.Mutex
-		batches [][]byte // the batch at sequence i+1; never changed once it is here
+		batches [][]byte // the batch at sequence trimmed+i+1; never changed once it is here
 		bytes   int64
+		trimmed uint64 // how many are gone
 	}
 }
 
@@ -64,7 +65,7 @@ func (d *Driver) Append(ctx context.Context, data []byte, after uint64) (uint64,
 	s := d.store
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	last := uint64(len(s.mu.batches))
+	last := s.mu.trimmed + uint64(len(s.mu.batches))
 	if last != after {
 		return 0, &backbone.Fenced{After: after, Last: last}
 	}
@@ -79,13 +80,13 @@ func (d *Driver) Append(ctx context.Context, data []byte, after uint64) (uint64,
 // Read implements [backbone.Driver].
 func (d *Driver) Read(ctx context.Context, from uint64, fn func(uint64, []byte) error) error {
 	d.store.mu.Lock()
-	batches := d.store.mu.batches
+	batches, trimmed := d.store.mu.batches, d.store.mu.trimmed
 	d.store.mu.Unlock()
-	for seq := max(from, 1); seq <= uint64(len(batches)); seq++ {
+	for seq := max(from, trimmed+1); seq <= trimmed+uint64(len(batches)); seq++ {
 		if err := errors.Join(d.open(), ctx.Err()); err != nil {
 			return err
 		}
-		if err := fn(seq, batches[seq-1]); err != nil {
+		if err := fn(seq, batches[seq-trimmed-1]); err != nil {
 			return err
 		}
 	}
@@ -99,8 +100,49 @@ func (d *Driver) Bounds(context.Context) (first, last uint64, err error) {
 	}
 	d.store.mu.Lock()
 	defer d.store.mu.Unlock()
-	last = uint64(len(d.store.mu.batches))
-	return min(last, 1), last, nil
+	trimmed := d.store.mu.trimmed
+	last = trimmed + uint64(len(d.store.mu.batches))
+	if last == 0 {
+		return 0, 0, nil
+	}
+	return trimmed + 1, last, nil
+}
+
+// Trim implements [backbone.Driver].
+func (d *Driver) Trim(_ context.Context, before uint64) error {
+	if err := d.open(); err != nil {
+		return err
+	}
+	m := &d.store.mu
+	m.Lock()
+	defer m.Unlock()
+	last := m.trimmed + uint64(len(m.batches))
+	switch {
+	case before <= m.trimmed+1:
+		return nil
+	case before > last+1 && last > 0:
+		return fmt.Errorf("trim up to %d: the log ends at %d", before, last)
+	case last == 0:
+		m.trimmed = before - 1
+		return nil
+	}
+	gone := before - 1 - m.trimmed
+	for _, b := range m.batches[:gone] {
+		m.bytes -= int64(len(b))
+	}
+	m.batches = append([][]byte(nil), m.batches[gone:]...) // readers keep theirs
+	m.trimmed += gone
+	return nil
+}
+
+// Size implements [backbone.Driver].
+func (d *Driver) Size(context.Context) (int64, error) {
+	if err := d.open(); err != nil {
+		return 0, err
+	}
+	d.store.mu.Lock()
+	defer d.store.mu.Unlock()
+	return d.store.mu.bytes, nil
 }
 
 // Level implements [backbone.Driver].
