@@ -22,6 +22,8 @@ type accumulator interface {
 	free(group ref, state []byte)
 	// bytes is the memory held beside state.
 	bytes() int
+	// state of all groups that is kept beside what the groups have.
+	stateful
 }
 
 // lifetime is what an aggregate's input does, which decides how much an accumulator has to keep.
@@ -98,6 +100,7 @@ func (countOf) result(_ *exec, _ ref, state []byte) (change.Value, error) {
 	return change.Int(getInt(state)), nil
 }
 func (countOf) free(ref, []byte) {}
+func (countOf) state(*keeper)    {}
 func (countOf) bytes() int       { return 0 }
 
 // boolOf is bool_and and bool_or: how many are true, how many are false.
@@ -124,6 +127,7 @@ func (b boolOf) result(_ *exec, _ ref, state []byte) (change.Value, error) {
 }
 
 func (boolOf) free(ref, []byte) {}
+func (boolOf) state(*keeper)    {}
 func (boolOf) bytes() int       { return 0 }
 
 // distinct hands each value to another accumulator once, however often it is there. Values that are equal but written
@@ -161,11 +165,11 @@ func (d *distinct) add(group ref, state []byte, v change.Value, w int64) {
 	r := d.count.find(h, d.key)
 	if r == 0 {
 		r = d.count.insert(h, d.key, 8)
-		putInt(d.count.value(r), w)
+		putInt(d.count.edit(r), w)
 		d.accumulator.add(group, state, v, 1)
 		return
 	}
-	n := d.count.value(r)
+	n := d.count.edit(r)
 	putInt(n, getInt(n)+w)
 	if getInt(n) == 0 {
 		d.count.remove(h, r)
@@ -216,4 +220,13 @@ func (d *distinct) bytes() int {
 		return d.count.bytes() + d.accumulator.bytes()
 	}
 	return d.forms.bytes() + d.accumulator.bytes()
+}
+
+func (d *distinct) state(k *keeper) {
+	if d.exact {
+		k.table(&d.count)
+	} else {
+		k.tree(&d.forms)
+	}
+	d.accumulator.state(k)
 }

@@ -45,6 +45,7 @@ func (runningBits) result(_ *exec, _ ref, state []byte) (change.Value, error) {
 }
 
 func (runningBits) free(ref, []byte) {}
+func (runningBits) state(*keeper)    {}
 func (runningBits) bytes() int       { return 0 }
 
 // countedBits is bit_and and bit_or over values that may go again. The state is how many values there are and the ref of a block, 0
@@ -62,10 +63,10 @@ func (b *countedBits) add(_ ref, state []byte, v change.Value, w int64) {
 	r := ref(getInt(state[8:]))
 	if r == 0 {
 		r = b.slab.alloc(8 * b.width)
-		clear(b.slab.at(r)[:8*b.width])
+		clear(b.slab.edit(r)[:8*b.width])
 		putInt(state[8:], int64(r))
 	}
-	block := b.slab.at(r)
+	block := b.slab.edit(r)
 	for i := range b.width {
 		if v.N>>i&1 != 0 {
 			putInt(block[8*i:], getInt(block[8*i:])+w)
@@ -102,3 +103,5 @@ func (b *countedBits) free(_ ref, state []byte) {
 }
 
 func (b *countedBits) bytes() int { return b.slab.bytes }
+
+func (b *countedBits) state(k *keeper) { k.slab(&b.slab) }

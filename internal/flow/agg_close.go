@@ -41,16 +41,16 @@ func (c *closeIndex) add(groups *table, r ref, v change.Value) {
 		v.N = never
 	}
 	c.encode(v.N)
-	putInt(groups.value(r)[c.at+16:], v.N)
+	putInt(groups.edit(r)[c.at+16:], v.N)
 	c.val = binary.LittleEndian.AppendUint64(c.val[:0], uint64(r))
 	if c.tree.add(c.key, c.val, 1) == 0 {
 		return
 	}
 	first := c.tree.seek(c.key)
 	next := getInt(first.value())
-	putInt(first.value(), int64(r))
-	putInt(groups.value(r)[c.at+8:], next)
-	putInt(groups.value(ref(next))[c.at:], int64(r))
+	putInt(first.edit(), int64(r))
+	putInt(groups.edit(r)[c.at+8:], next)
+	putInt(groups.edit(ref(next))[c.at:], int64(r))
 }
 
 // remove takes a group off the list.
@@ -59,13 +59,13 @@ func (c *closeIndex) remove(groups *table, r ref) {
 	prev, next := getInt(state), getInt(state[8:])
 	c.encode(getInt(state[16:]))
 	if prev != 0 {
-		putInt(groups.value(ref(prev))[c.at+8:], next)
+		putInt(groups.edit(ref(prev))[c.at+8:], next)
 	} else {
 		first := c.tree.seek(c.key)
-		putInt(first.value(), next)
+		putInt(first.edit(), next)
 	}
 	if next != 0 {
-		putInt(groups.value(ref(next))[c.at:], prev)
+		putInt(groups.edit(ref(next))[c.at:], prev)
 	}
 	c.tree.add(c.key, nil, -1)
 }

@@ -77,14 +77,15 @@ func (d *distinctSet) add(group ref, state []byte, v change.Value, w int64, pass
 		r = d.insert(h, state)
 	}
 	if d.appends {
-		d.see(d.table.value(r)[d.head:], state, mask)
-	} else if d.count(d.table.value(r)[d.head:], state, mask, w) {
+		d.see(r, state, mask)
+	} else if d.count(d.table.edit(r)[d.head:], state, mask, w) {
 		d.remove(h, r, state)
 	}
 }
 
-func (d *distinctSet) see(seen, state []byte, mask uint64) {
+func (d *distinctSet) see(r ref, state []byte, mask uint64) {
 	var old uint64
+	seen := d.table.value(r)[d.head:]
 	for i := range seen {
 		old |= uint64(seen[i]) << (8 * i)
 	}
@@ -92,6 +93,7 @@ func (d *distinctSet) see(seen, state []byte, mask uint64) {
 	if fresh == 0 {
 		return
 	}
+	seen = d.table.edit(r)[d.head:]
 	for i := range seen {
 		seen[i] |= byte(mask >> (8 * i))
 	}
@@ -132,12 +134,12 @@ func allZero(b []byte) bool {
 // insert makes an entry of d.key that nothing was seen of.
 func (d *distinctSet) insert(h uint64, state []byte) ref {
 	r := d.table.insert(h, d.key, d.size)
-	clear(d.table.value(r))
+	clear(d.table.edit(r))
 	if d.chained {
 		first := ref(getInt(state[d.chain:]))
-		putInt(d.table.value(r)[8:], int64(first))
+		putInt(d.table.edit(r)[8:], int64(first))
 		if first != 0 {
-			putInt(d.table.value(first), int64(r))
+			putInt(d.table.edit(first), int64(r))
 		}
 		putInt(state[d.chain:], int64(r))
 	}
@@ -149,12 +151,12 @@ func (d *distinctSet) remove(h uint64, r ref, state []byte) {
 		v := d.table.value(r)
 		prev, next := getInt(v), getInt(v[8:])
 		if prev != 0 {
-			putInt(d.table.value(ref(prev))[8:], next)
+			putInt(d.table.edit(ref(prev))[8:], next)
 		} else {
 			putInt(state[d.chain:], next)
 		}
 		if next != 0 {
-			putInt(d.table.value(ref(next)), prev)
+			putInt(d.table.edit(ref(next)), prev)
 		}
 	}
 	d.table.remove(h, r)
@@ -174,3 +176,5 @@ func (d *distinctSet) free(state []byte) {
 }
 
 func (d *distinctSet) bytes() int { return d.table.bytes() }
+
+func (d *distinctSet) state(k *keeper) { k.table(&d.table) }

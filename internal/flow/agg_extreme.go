@@ -41,6 +41,7 @@ func (o *ordered) result(_ *exec, group ref, _ []byte) (change.Value, error) {
 
 func (o *ordered) free(group ref, _ []byte) { o.tree.drop(group) }
 func (o *ordered) bytes() int               { return o.tree.bytes() }
+func (o *ordered) state(k *keeper)          { k.tree(&o.tree) }
 
 // appendOrder appends the key by which values of a type are ordered, all equal ones that differ in bytes apart.
 func appendOrder(dst []byte, t app.Type, v change.Value, desc bool) []byte {
@@ -125,7 +126,7 @@ func keepLeast(s *slab, state, key, val []byte) {
 		r = s.alloc(need)
 		putInt(state, int64(r))
 	}
-	block := s.at(r)
+	block := s.edit(r)
 	binary.LittleEndian.PutUint32(block, uint32(len(key)))
 	binary.LittleEndian.PutUint32(block[4:], uint32(len(val)))
 	copy(block[8:], key)
@@ -158,6 +159,8 @@ func (e *extreme) free(_ ref, state []byte) {
 }
 
 func (e *extreme) bytes() int { return e.slab.bytes }
+
+func (e *extreme) state(k *keeper) { k.slab(&e.slab) }
 
 // extremeNumber is extreme for values in Value.N, without a block: the value, and 1 when there is one.
 type extremeNumber struct{ max, float bool }
@@ -194,4 +197,5 @@ func (extremeNumber) result(_ *exec, _ ref, state []byte) (change.Value, error) 
 }
 
 func (extremeNumber) free(ref, []byte) {}
+func (extremeNumber) state(*keeper)    {}
 func (extremeNumber) bytes() int       { return 0 }

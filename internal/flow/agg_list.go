@@ -159,6 +159,7 @@ func (l *listOf) element(row change.Row, first bool) {
 
 func (l *listOf) free(group ref, _ []byte) { l.tree.drop(group) }
 func (l *listOf) bytes() int               { return l.tree.bytes() }
+func (l *listOf) state(k *keeper)          { k.tree(&l.tree) }
 
 // firstOf is first over an input that never takes rows back: the first entry. The state is the ref of its block.
 type firstOf struct {
@@ -188,3 +189,5 @@ func (f *firstOf) free(_ ref, state []byte) {
 }
 
 func (f *firstOf) bytes() int { return f.slab.bytes }
+
+func (f *firstOf) state(k *keeper) { k.slab(&f.slab) }

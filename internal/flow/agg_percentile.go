@@ -154,3 +154,8 @@ func (m *mode) free(group ref, _ []byte) {
 }
 
 func (m *mode) bytes() int { return m.values.bytes() + m.counts.bytes() }
+
+func (m *mode) state(k *keeper) {
+	k.tree(&m.values)
+	k.tree(&m.counts)
+}

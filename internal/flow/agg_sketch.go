@@ -52,7 +52,7 @@ func (s *sketch) add(_ ref, state []byte, v change.Value, _ int64) {
 	r := ref(getInt(state))
 	if r == 0 {
 		r = s.slab.alloc(sketchHead)
-		b := s.slab.at(r)
+		b := s.slab.edit(r)
 		binary.LittleEndian.PutUint64(b, sketchSize<<sketchRankMax)
 		binary.LittleEndian.PutUint32(b[8:], sketchSize)
 		binary.LittleEndian.PutUint32(b[12:], 0)
@@ -61,19 +61,18 @@ func (s *sketch) add(_ ref, state []byte, v change.Value, _ int64) {
 	b := s.slab.at(r)
 	n := binary.LittleEndian.Uint32(b[12:])
 	if n == sketchDense {
-		at := &b[sketchHead+int(i)]
-		s.raise(b, *at, rank)
-		*at = max(*at, rank)
+		if old := b[sketchHead+int(i)]; rank > old {
+			b = s.slab.edit(r)
+			s.raise(b, old, rank)
+			b[sketchHead+int(i)] = rank
+		}
 		return
 	}
 	s.addSparse(state, b, int(n), i, rank)
 }
 
-// raise keeps the sum and the zeros up to date when a register that held old is offered rank.
+// raise keeps the sum and the zeros up to date when a register that held old is raised to rank.
 func (s *sketch) raise(b []byte, old, rank byte) {
-	if rank <= old {
-		return
-	}
 	sum := binary.LittleEndian.Uint64(b)
 	binary.LittleEndian.PutUint64(b, sum-1<<(sketchRankMax-old)+1<<(sketchRankMax-rank))
 	if old == 0 {
@@ -93,10 +92,14 @@ func (s *sketch) addSparse(state, b []byte, n int, i uint16, rank byte) {
 		}
 	}
 	if lo < n && binary.LittleEndian.Uint16(list[3*lo:]) == i {
-		s.raise(b, list[3*lo+2], rank)
-		list[3*lo+2] = max(list[3*lo+2], rank)
+		if old := list[3*lo+2]; rank > old {
+			b = s.slab.edit(ref(getInt(state)))
+			s.raise(b, old, rank)
+			b[sketchHead+3*lo+2] = rank
+		}
 		return
 	}
+	b = s.slab.edit(ref(getInt(state)))
 	s.raise(b, 0, rank)
 	if n == sketchSparse {
 		s.spread(state, i, rank)
@@ -134,7 +137,7 @@ func (s *sketch) move(state []byte, size int) []byte {
 	s.slab.release(ref(getInt(state)))
 	r := s.slab.alloc(size)
 	putInt(state, int64(r))
-	return s.slab.at(r)
+	return s.slab.edit(r)
 }
 
 // result goes by the registers that are 0 as long as there are many of them. It is computed by additions and divisions alone, which are
@@ -159,3 +162,5 @@ func (s *sketch) free(_ ref, state []byte) {
 }
 
 func (s *sketch) bytes() int { return s.slab.bytes }
+
+func (s *sketch) state(k *keeper) { k.slab(&s.slab) }

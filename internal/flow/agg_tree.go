@@ -41,6 +41,9 @@ func (t *tree) before(key []byte) (sum int64) {
 	}
 }
 
+// edit is value to be written in place.
+func (c *cursor) edit() []byte { return c.t.edit(c.leaf.block[c.i]) }
+
 // ofGroup reports whether the cursor stands on an entry of the group.
 func (c *cursor) ofGroup(group ref) bool {
 	return c.valid() && binary.BigEndian.Uint64(c.key()) == uint64(group)

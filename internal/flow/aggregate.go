@@ -175,7 +175,7 @@ func (a *aggregate) add(x *exec, row change.Row, w int64) {
 		a.buf = a.keyRow.Append(a.buf, a.vals)
 		a.forms.add(a.buf, nil, w)
 	}
-	state := a.groups.slab.at(r)[itemHeader+len(a.key):][:a.size]
+	state := a.groups.slab.edit(r)[itemHeader+len(a.key):][:a.size]
 	putInt(state, getInt(state)+w)
 	for _, g := range a.working {
 		if g.filter >= 0 && !a.inputs.pass[g.filter] {
@@ -255,7 +255,7 @@ func (a *aggregate) encodeKey(row change.Row) {
 // create makes an empty group of a.key.
 func (a *aggregate) create(h uint64) ref {
 	r := a.groups.insert(h, a.key, a.size)
-	clear(a.groups.value(r))
+	clear(a.groups.edit(r))
 	if a.closes != nil {
 		a.closes.add(&a.groups, r, a.closing())
 	}
@@ -349,7 +349,7 @@ func (a *aggregate) free(h uint64, r ref) {
 
 // empty takes a group back to what create makes.
 func (a *aggregate) empty(r ref) {
-	state := a.groups.value(r)
+	state := a.groups.edit(r)
 	for _, g := range a.working {
 		g.free(r, state[g.at:g.at+g.size])
 	}
@@ -374,6 +374,22 @@ func (a *aggregate) bytes() int {
 		n += a.closes.tree.bytes()
 	}
 	return n
+}
+
+func (a *aggregate) state(k *keeper) {
+	k.table(&a.groups)
+	if !a.exact {
+		k.tree(&a.forms)
+	}
+	if a.closes != nil {
+		k.tree(&a.closes.tree)
+	}
+	for _, g := range a.working {
+		g.accumulator.state(k)
+	}
+	for _, d := range a.sets {
+		d.state(k)
+	}
 }
 
 func (a *aggregate) name() string {

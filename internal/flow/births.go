@@ -1,6 +1,10 @@
 package flow
 
-import "fmt"
+import (
+	"fmt"
+	"maps"
+	"slices"
+)
 
 // births knows since which definition of the log each relation has been what it is now: a client that last saw it before
 // that has to take it anew.
@@ -32,6 +36,22 @@ func (b *births) init(p *Program, opt *Options) error {
 		b.hash[i] = hashes[r.Name]
 	}
 	return nil
+}
+
+// state has the last definition's relations, by name.
+func (b *births) state(k *keeper) {
+	names := slices.Sorted(maps.Keys(b.last))
+	n := k.length(len(names))
+	if k.loading {
+		names, b.last = make([]string, n), make(map[string]birth, n)
+	}
+	for _, name := range names {
+		v := b.last[name]
+		k.text(&name)
+		k.text(&v.hash)
+		k.u64(&v.seq)
+		b.last[name] = v
+	}
 }
 
 // define takes note of a definition entry.

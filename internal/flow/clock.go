@@ -38,6 +38,12 @@ func (c *clock) add(op any) {
 	}
 }
 
+func (c *clock) state(k *keeper) {
+	k.flag(&c.started)
+	k.i64(&c.stamp)
+	k.i64(&c.now)
+}
+
 // begin moves the time on to a batch's stamp, or as far as dueLimit lets it. It reports whether the stamp is new: only then does anything
 // move, so that batches of one stamp are as one.
 func (c *clock) begin(stamp int64) bool {

@@ -8,6 +8,7 @@ import (
 
 	"laaster/app"
 	"laaster/internal/change"
+	"laaster/internal/kit/fault"
 )
 
 // Engine is a running program. One goroutine calls its methods; SeenBytes alone may be called by any.
@@ -18,12 +19,14 @@ type Engine struct {
 	seq   uint64 // of the last batch; 0: none yet
 	stamp int64
 	began uint64 // the first batch
+	base  uint64 // the batch of the checkpoint whose tables it was made of, see LoadTables; 0: it has seen the log from its beginning
 
 	tables []*tableState // in the order of Relations; those that the program leaves out are not among them
 	byID   map[uint32]*tableState
 	sinks  []*sink // by table: nil unless it is kept and somebody may read it
 	*graph
 	system system
+	audit  audit
 	deltas [][]delta        // by relation: what the batch changed
 	stops  []change.Stopped // of this batch
 	clock  clock
@@ -31,21 +34,26 @@ type Engine struct {
 
 	seen       window // client-made keys of tables that are not kept
 	requests   window // idempotency keys
+	producers  producers
 	seenMemory atomic.Int64
 
 	births  births
+	cache   cache
 	matches []match // scratch
 	key     []byte  // scratch
 	buf     []byte
 }
 
 // New returns an engine at the start of a log. It reads p and opt.Definition's results for ever and changes neither.
-func New(p *Program, opt Options) (*Engine, error) {
+func New(p *Program, opt Options) (*Engine, error) { return newEngine(p, opt, nil) }
+
+// newEngine is New for views with scopes, see graph.build.
+func newEngine(p *Program, opt Options, scopes []string) (*Engine, error) {
 	if err := opt.defaults(); err != nil {
 		return nil, err
 	}
 	e := &Engine{prog: p, opt: opt, byID: map[uint32]*tableState{}, deltas: make([][]delta, len(p.Relations)),
-		seen: newWindow(domainSeen, 0), requests: newWindow(domainRequest, rememberedSkip)}
+		seen: newWindow(domainSeen, 0), requests: newWindow(domainRequest, rememberedSkip), producers: newProducers()}
 	for i, rel := range p.Relations {
 		if rel.Table == nil || p.Only != nil && !p.Only[i] {
 			continue
@@ -62,10 +70,10 @@ func New(p *Program, opt Options) (*Engine, error) {
 		e.sinks = append(e.sinks, tableSink(p.Definition, t))
 	}
 	var err error
-	if e.graph, err = newGraph(p); err != nil {
+	if e.graph, err = newGraph(p, scopes); err != nil {
 		return nil, err
 	}
-	e.system = newSystem(p)
+	e.system, e.audit = newSystem(p), newAudit()
 	e.x.tables, e.x.maxJoinRows, e.x.maxStep = e.byID, opt.MaxJoinRows, int(min(max(opt.MaxViewBytes, stepBytes>>4), stepBytes))
 	e.keepTime()
 	if err := e.births.init(p, &opt); err != nil {
@@ -76,8 +84,7 @@ func New(p *Program, opt Options) (*Engine, error) {
 
 // tableSink returns the sink of a table whose rows are kept for readers, else nil.
 func tableSink(def *app.Definition, t *tableState) *sink {
-	readable := slices.ContainsFunc(def.Grants, func(g app.Grant) bool { return g.Relation == t.rel.Name && g.Allow&app.Select != 0 })
-	if !t.rules.Table.Kept || !readable {
+	if !t.rules.Table.Kept || !readable(def, t.rel.Name) {
 		return nil
 	}
 	s := newSink(t.rel, tableIdentity(t.rules))
@@ -85,11 +92,15 @@ func tableSink(def *app.Definition, t *tableState) *sink {
 	return &s
 }
 
+func readable(def *app.Definition, table string) bool {
+	return slices.ContainsFunc(def.Grants, func(g app.Grant) bool { return g.Relation == table && g.Allow&app.Select != 0 })
+}
+
 // Apply applies one batch and returns what changed. The epoch aliases neither the batch nor the engine. An error means that
 // the log does not fit the program or is damaged: nothing more may be asked of the engine.
 func (e *Engine) Apply(b *change.Batch) (*change.Epoch, error) {
 	h := b.Header()
-	if h.Seq <= e.seq || h.Stamp < e.stamp {
+	if (h.Seq <= e.seq || h.Stamp < e.stamp) && !fault.Bug("flow-apply-twice") {
 		return nil, fmt.Errorf("batch %d (stamp %d) after batch %d (stamp %d)", h.Seq, h.Stamp, e.seq, e.stamp)
 	}
 	e.x.begin(h.Seq, h.Stamp)
@@ -98,8 +109,12 @@ func (e *Engine) Apply(b *change.Batch) (*change.Epoch, error) {
 	}
 	e.seq, e.stamp = h.Seq, h.Stamp
 	limit := h.Stamp - e.opt.Window.Microseconds()
+	if fault.Bug("dedupe-window-off-by-one") {
+		limit = h.Stamp - 1
+	}
 	e.seen.expire(limit)
 	e.requests.expire(limit)
+	e.producers.expire(limit)
 	e.beginTime()
 
 	epoch := &change.Epoch{Seq: h.Seq, Stamp: h.Stamp, Outcomes: make([]change.Outcome, 0, h.Entries)}
@@ -112,26 +127,34 @@ func (e *Engine) Apply(b *change.Batch) (*change.Epoch, error) {
 		epoch.Outcomes = append(epoch.Outcomes, out)
 	}
 	e.settleTime()
-	if err := e.flow(); err != nil {
+	for _, t := range e.tables {
+		t.finish()
+	}
+	if err := e.carry(); err != nil {
 		return nil, fmt.Errorf("batch %d: %w", h.Seq, err)
 	}
 	e.collect(epoch)
-	_, own := e.remembered()
-	e.seenMemory.Store(int64(e.seen.bytes() + e.requests.bytes() + own))
+	e.countSeen()
 	return epoch, nil
 }
 
 func (e *Engine) entry(en *change.Entry) (change.Outcome, error) {
-	if en.Kind == change.EntryDefinition {
+	switch en.Kind {
+	case change.EntryDefinition:
 		return change.Outcome{}, e.births.define(e.seq, en.Body, &e.opt)
+	case change.EntryWrite:
+		return e.write(en)
+	case change.EntryAudit:
+		if e.prog.Only == nil {
+			e.audit.add(&e.x, en.Body)
+		}
 	}
-	return e.write(en)
+	return change.Outcome{}, nil // what is said of the log, not of the app's rows
 }
 
-// flow carries the tables' changes through the views.
-func (e *Engine) flow() error {
+// carry takes the tables' changes through the views.
+func (e *Engine) carry() error {
 	for i, t := range e.tables {
-		t.finish()
 		e.changed(t.rel.ID, t.out)
 		if s := e.sinks[i]; s != nil {
 			if _, err := s.take(&e.x, t.out); err != nil {
@@ -242,11 +265,9 @@ func (e *Engine) Fingerprint() [16]byte {
 	}
 	put(e.seen.sum, int64(e.seen.t.n))
 	put(e.requests.sum, int64(e.requests.t.n))
+	put(e.producers.sum, int64(e.producers.t.n))
+	put(e.audit.sum, e.audit.last)
 	b = e.timeFingerprint(b)
 	b = binary.LittleEndian.AppendUint64(b, uint64(e.stamp))
-	sum := hash128(domainState, b)
-	var out [16]byte
-	binary.LittleEndian.PutUint64(out[:], sum.lo)
-	binary.LittleEndian.PutUint64(out[8:], sum.hi)
-	return out
+	return hash16(domainState, b)
 }

@@ -44,6 +44,8 @@ type errorRows struct {
 	next  int64 // number of the next one
 }
 
+func newErrorRows() *errorRows { return &errorRows{byID: newTable(), order: newTree(), next: 1} }
+
 // errorsKept is how many different failing rows of a step are kept.
 const errorsKept = 1000
 
@@ -84,7 +86,7 @@ func (l *errorLog) add(x *exec, in *change.Layout, row change.Row, err error, w 
 func (l *errorLog) settle(x *exec, moved func(r ref, w int64)) {
 	batch := l.net()
 	if l.kept == nil {
-		l.kept = &errorRows{byID: newTable(), order: newTree(), next: 1}
+		l.kept = newErrorRows()
 	}
 	k := l.kept
 	fresh := 0
@@ -177,7 +179,7 @@ func (k *errorRows) row(r ref) errorRow {
 }
 
 func (k *errorRows) addCopies(r ref, w int64) int64 {
-	b := k.byID.value(r)
+	b := k.byID.edit(r)
 	w += int64(binary.LittleEndian.Uint64(b))
 	binary.LittleEndian.PutUint64(b, uint64(w))
 	return w
@@ -197,7 +199,7 @@ func (k *errorRows) insert(x *exec, l *errorLog, f *failure) ref {
 	}
 	row := rowJSON(x, f.in, l.names(f.in), f.row)
 	r := k.byID.insert(k.byID.hash(f.id[:]), f.id[:], errorRowHead+len(reason)+len(row))
-	b, le := k.byID.value(r), binary.LittleEndian
+	b, le := k.byID.edit(r), binary.LittleEndian
 	le.PutUint64(b, uint64(f.w))
 	le.PutUint64(b[8:], uint64(k.next))
 	le.PutUint64(b[16:], x.seq)
@@ -209,6 +211,19 @@ func (k *errorRows) insert(x *exec, l *errorLog, f *failure) ref {
 	k.order.add(num[:], f.id[:], 1)
 	k.next++
 	return r
+}
+
+func (l *errorLog) state(k *keeper) {
+	k.i64(&l.rows)
+	if !k.optional(l.kept != nil) {
+		return
+	}
+	if l.kept == nil {
+		l.kept = newErrorRows()
+	}
+	k.table(&l.kept.byID)
+	k.tree(&l.kept.order)
+	k.i64(&l.kept.next)
 }
 
 // names returns the column names of a failing row: nil when they are not known.

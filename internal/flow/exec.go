@@ -9,6 +9,7 @@ import (
 // entry.
 type exec struct {
 	seq     uint64
+	batch   uint64 // of each batch another one: mostly seq
 	stamp   int64
 	now     int64  // the engine's time: the stamp, or less while rows that are due leave in steps
 	first   bool   // the step's first call: aggregates without keys show their one row, values all of theirs
@@ -37,7 +38,7 @@ type undo struct {
 }
 
 func (x *exec) begin(seq uint64, stamp int64) {
-	x.seq, x.stamp = seq, stamp
+	x.seq, x.batch, x.stamp = seq, seq, stamp
 	x.scratch.reset()
 	x.ctx.Now, x.now = stamp, stamp
 	x.journal, x.journaling = x.journal[:0], false

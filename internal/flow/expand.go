@@ -96,4 +96,5 @@ func (e *expand) element(i int) {
 }
 
 func (e *expand) bytes() int   { return 0 }
+func (*expand) state(*keeper)  {}
 func (e *expand) name() string { return "expand" }

@@ -75,6 +75,8 @@ const (
 	domainError
 	domainIdentity
 	domainQueue
+	domainAudit
+	domainProducer
 )
 
 // domainOf returns the domain for the rows of the relation with this identity.

@@ -183,3 +183,8 @@ func (g *gate) wait(at int64, what byte, row change.Row, w int64) {
 }
 
 func (g *gate) bytes() int { return g.rows.bytes() }
+
+func (g *gate) state(k *keeper) {
+	k.tree(&g.rows)
+	k.i64(&g.clock)
+}

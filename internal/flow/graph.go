@@ -59,6 +59,8 @@ type step struct {
 type view struct {
 	rel     *expr.Relation
 	plan    *ViewPlan
+	id      string // of plan.Root
+	scope   string // see graph.build; empty: none
 	root    *step
 	steps   []*step // all that it needs, in the order in which they run; other views may need them too
 	inputs  []int   // the relations that it reads
@@ -70,11 +72,15 @@ type view struct {
 	lateBatch []lateRow // of this batch
 }
 
-func newGraph(p *Program) (*graph, error) {
+// newGraph returns the graph of p. scopes has those of its views; nil: none has one.
+func newGraph(p *Program, scopes []string) (*graph, error) {
 	g := &graph{prog: p, steps: map[string]*step{}}
-	for _, vp := range p.Views {
+	for i, vp := range p.Views {
 		rel := p.Relations[vp.Relation]
-		v := &view{rel: rel, plan: vp, sink: newSink(rel, "view "+vp.Hash), late: newLateLog()}
+		v := &view{rel: rel, plan: vp, id: p.planIdentity(vp.Root), sink: newSink(rel, "view "+vp.Hash), late: newLateLog()}
+		if scopes != nil {
+			v.scope = scopes[i]
+		}
 		if rel.Numbered && !inOrder(vp.Root) {
 			return nil, fmt.Errorf("flow: view %s: its rows have no order of arrival to be numbered in", rel.Name)
 		}
@@ -160,8 +166,18 @@ func (p *Program) identity(relation int) string {
 }
 
 // build returns the step of p, made if no view had it so far, and notes that v needs it and what is below it.
+//
+// A view with a scope shares steps only with views of the same scope, and has for each view that it reads the steps of that view in its scope instead of the
+// view's rows. So what was computed from the tables of a checkpoint, without what came before, never meets what has seen everything.
 func (g *graph) build(v *view, p Plan) (*step, error) {
-	id := g.prog.planIdentity(p)
+	if s, ok := p.(*Scan); ok && v.scope != "" && g.prog.Relations[s.Relation].Table == nil {
+		for _, vp := range g.prog.Views {
+			if vp.Relation == s.Relation && s.Relation < v.plan.Relation {
+				return g.build(v, vp.Root)
+			}
+		}
+	}
+	id := v.scope + g.prog.planIdentity(p)
 	n := g.steps[id]
 	if n != nil {
 		v.use(n)

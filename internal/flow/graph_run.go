@@ -1,8 +1,10 @@
 package flow
 
 import (
+	"errors"
 	"fmt"
 	"math/bits"
+	"runtime"
 	"runtime/debug"
 )
 
@@ -99,6 +101,9 @@ func (e *Engine) step(n *step) {
 func (n *step) run(x *exec) (fault, stack string) {
 	defer func() {
 		if p := recover(); p != nil {
+			if err, ok := p.(error); ok && !errors.As(err, new(runtime.Error)) {
+				panic(err) // a page that cannot be read: it is not the view's fault
+			}
 			fault, stack = fmt.Sprintf("fault: %v in %s", p, n.name()), string(debug.Stack())
 		}
 	}()

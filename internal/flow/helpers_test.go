@@ -79,15 +79,17 @@ type driver struct {
 	seq   uint64
 	stamp int64
 	rows  []map[string]change.Row // by relation: key → row
+	twin  *shadow                 // nil: nobody checks that checkpoints can be loaded
 }
 
 func newDriver(t testing.TB, p *flow.Program, opt flow.Options) *driver {
 	t.Helper()
+	opt = flow.Guarded(opt)
 	e, err := flow.New(p, opt)
 	if err != nil {
 		t.Fatal(err)
 	}
-	d := &driver{t: t, p: p, e: e, stamp: 1_000_000, rows: make([]map[string]change.Row, len(p.Relations))}
+	d := &driver{t: t, p: p, e: e, stamp: 1_000_000, rows: make([]map[string]change.Row, len(p.Relations)), twin: newShadow(t, p, opt)}
 	for i := range d.rows {
 		d.rows[i] = map[string]change.Row{}
 	}
@@ -108,6 +110,9 @@ func (d *driver) applyAt(stamp int64, entries ...change.Entry) *change.Epoch {
 		d.t.Fatal(err)
 	}
 	d.follow(epoch)
+	if d.twin != nil {
+		d.e = d.twin.applied(d.e, b, epoch)
+	}
 	return epoch
 }
 

@@ -190,7 +190,7 @@ func (j *join) one(x *exec, s int, d delta, k *joinLook, create bool) {
 		key := j.keys[k.from:k.to]
 		if k.r = j.groups.find(k.h, key); k.r == 0 && create {
 			k.r = j.groups.insert(k.h, key, 2*bucketSize)
-			clear(j.groups.value(k.r))
+			clear(j.groups.edit(k.r))
 		}
 	}
 	switch {
@@ -204,7 +204,7 @@ func (j *join) one(x *exec, s int, d delta, k *joinLook, create bool) {
 // take joins one delta of side s and puts it into its bucket.
 func (j *join) take(x *exec, s int, e joinEntry, d delta) {
 	me, other := &j.sides[s], &j.sides[1-s]
-	v := j.groups.value(e.r)
+	v := j.groups.edit(e.r)
 	mine, theirs := bucket(v[s*bucketSize:]), bucket(v[(1-s)*bucketSize:])
 	known := joinPlace{}
 	if me.stored {
@@ -337,6 +337,13 @@ func (j *join) dropEmpty(e joinEntry, a, b bucket) {
 }
 
 func (j *join) bytes() int { return j.groups.bytes() + j.sides[0].bytes() + j.sides[1].bytes() }
+
+func (j *join) state(k *keeper) {
+	k.table(&j.groups)
+	for i := range j.sides {
+		j.sides[i].state(k)
+	}
+}
 
 func (j *join) name() string {
 	return [...]string{"join", "left join", "right join", "full join", "semi join", "anti join"}[j.kind]

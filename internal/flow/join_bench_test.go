@@ -88,13 +88,13 @@ func measure(b *testing.B, load func() *joinLoad, fill func(l *joinLoad)) {
 
 // held is the memory of the state, free room included.
 func (j *join) held() int {
-	n := j.groups.slab.held + 8*j.groups.slots
+	n := j.groups.slab.store.held + j.groups.segs.held
 	for i := range j.sides {
 		s := &j.sides[i]
-		n += s.slab.held
+		n += s.slab.store.held
 		for _, t := range []*tree{s.tree, s.due} {
 			if t != nil {
-				n += t.slab.held + len(t.nodes)*nodeChunk*nodeBytes
+				n += t.slab.store.held + t.nodes.held
 			}
 		}
 	}

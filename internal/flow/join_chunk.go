@@ -89,7 +89,7 @@ func (s *joinSide) room(b bucket, n int) chunk {
 	if r == 0 {
 		return s.newChunk(b, n, 0)
 	}
-	c := chunk(s.slab.at(r))
+	c := chunk(s.slab.edit(r))
 	switch used := c.used(); {
 	case used+n <= c.held():
 		return c
@@ -111,7 +111,7 @@ func (s *joinSide) newChunk(b bucket, n int, next ref) chunk {
 		n = classSize(classOf(n))
 	}
 	r := s.slab.alloc(n)
-	c := chunk(s.slab.at(r))
+	c := chunk(s.slab.edit(r))
 	c.setNext(next)
 	c.setUsed(0)
 	binary.LittleEndian.PutUint32(c[12:], uint32(n-chunkHead))
@@ -122,7 +122,7 @@ func (s *joinSide) newChunk(b bucket, n int, next ref) chunk {
 
 // cut removes the row at p from the bucket's chunks.
 func (s *joinSide) cut(r ref, b bucket, p joinPlace) {
-	c := chunk(s.slab.at(p.block))
+	c := chunk(s.slab.edit(p.block))
 	size, end := rowHead+s.meta+c.length(p.off), chunkHead+c.used()
 	if s.until != nil {
 		s.dueBucket(s.untilOf(c[p.off+rowHead:][:s.meta]), r, -1)
@@ -152,7 +152,7 @@ func (s *joinSide) unlink(b bucket, r ref) {
 		for chunk(s.slab.at(at)).next() != r {
 			at = chunk(s.slab.at(at)).next()
 		}
-		chunk(s.slab.at(at)).setNext(next)
+		chunk(s.slab.edit(at)).setNext(next)
 	}
 	s.slab.release(r)
 }

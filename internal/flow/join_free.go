@@ -92,11 +92,11 @@ func (j *join) free(x *exec, s int) {
 		r := ref(binary.BigEndian.Uint64(d.row[8:]))
 		j.touch(joinEntry{r, j.groups.hash(j.groups.key(r))}, false)
 		if len(d.row) > 16 {
-			me.drop(bucket(j.groups.value(r)[s*bucketSize:]), d.row[8:])
+			me.drop(bucket(j.groups.edit(r)[s*bucketSize:]), d.row[8:])
 		}
 	}
 	for i := range j.touched {
-		v := j.groups.value(j.touched[i].r)
+		v := j.groups.edit(j.touched[i].r)
 		mine, theirs := bucket(v[s*bucketSize:]), bucket(v[(1-s)*bucketSize:])
 		switch {
 		case me.whole != nil:
@@ -155,6 +155,7 @@ func (s *joinSide) sweep(b bucket, mark int64) {
 		c := chunk(s.slab.at(r))
 		next := c.next()
 		if s.isDue(c.least(), mark) {
+			c = s.slab.edit(r)
 			s.sweepChunk(b, c, mark)
 			if c.used() == 0 {
 				s.unlink(b, r)

@@ -35,9 +35,7 @@ func (j *join) look(x *exec, s int, in []delta) {
 	}
 	warm := uint64(0)
 	for i := range in {
-		h := j.looks[i].h
-		slots := j.groups.segment(h).slots
-		warm += slots[h&slotTagMask&uint64(len(slots)-1)]
+		warm += j.groups.near(j.looks[i].h)
 	}
 	for i := range in {
 		if k := &j.looks[i]; k.state == keyFound {

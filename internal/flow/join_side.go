@@ -129,7 +129,7 @@ func (s *joinSide) put(x *exec, r ref, b bucket, p joinPlace, d delta, matches i
 		s.add(x, r, b, d, matches)
 	case p.w+d.w != 0:
 		s.resized(len(d.row), p.w, p.w+d.w)
-		binary.LittleEndian.PutUint64(s.slab.at(p.block)[p.off+4:], uint64(p.w+d.w))
+		binary.LittleEndian.PutUint64(s.slab.edit(p.block)[p.off+4:], uint64(p.w+d.w))
 	default:
 		s.resized(len(d.row), p.w, 0)
 		s.cut(r, b, p)
@@ -182,7 +182,15 @@ func (s *joinSide) entered(n int) {
 	}
 }
 
-// metaOf returns the meta bytes of a row, of which those of its matches may be changed.
+// editMeta returns the meta bytes of a row, of which those of its matches may be changed.
+func (s *joinSide) editMeta(p joinPlace) []byte {
+	if p.tree {
+		return s.tree.edit(p.block)[:s.meta]
+	}
+	return s.slab.edit(p.block)[p.off+rowHead:][:s.meta]
+}
+
+// metaOf returns the meta bytes of a row.
 func (s *joinSide) metaOf(p joinPlace) []byte {
 	if p.tree {
 		return s.tree.value(p.block)[:s.meta]
@@ -217,7 +225,7 @@ func (s *joinSide) matches(p joinPlace) int64 {
 
 // meet changes how many matches a row has; first: it is the first time in the pass.
 func (s *joinSide) meet(p joinPlace, w int64) (first bool) {
-	m := s.metaOf(p)
+	m := s.editMeta(p)
 	n := binary.LittleEndian.Uint64(m)
 	if first = n&metBit == 0; first {
 		if n == 0 {
@@ -231,7 +239,7 @@ func (s *joinSide) meet(p joinPlace, w int64) (first bool) {
 
 // met ends the pass for a row: whether it had matches before, and has some now.
 func (s *joinSide) met(p joinPlace) (before, now bool) {
-	m := s.metaOf(p)
+	m := s.editMeta(p)
 	n := binary.LittleEndian.Uint64(m)
 	binary.LittleEndian.PutUint64(m, n&^(metBit|metZeroBit))
 	return n&metZeroBit == 0, n&^(metBit|metZeroBit) != 0
@@ -239,6 +247,22 @@ func (s *joinSide) met(p joinPlace) (before, now bool) {
 
 // bytes is what the rows take, whichever form they have: a side that takes rows back has equal ones once.
 func (s *joinSide) bytes() int { return s.size }
+
+func (s *joinSide) state(k *keeper) {
+	k.slab(&s.slab)
+	if k.optional(s.tree != nil) {
+		if s.tree == nil {
+			t := newTree()
+			s.tree = &t
+		}
+		k.tree(s.tree)
+	}
+	if s.due != nil {
+		k.tree(s.due)
+	}
+	k.num(&s.failed)
+	k.num(&s.size)
+}
 
 // resized takes into size that the weight of a row of n bytes went from before to after; for a row of a side that only grows, of which
 // there may be others like it, these are of the entry at hand.

@@ -26,17 +26,12 @@ type lookup struct {
 	errors  *errorLog
 	rows    tree // AppendKey of the keys, then the row's bytes → the row, weighing how often it is there
 	stamp   int64
-	waiting []waitingRow // of stamp
-	held    []byte       // their keys and rows
+	waiting rowQueue // of stamp, see wait
+	held    int      // bytes of their keys and rows
 	vals    []change.Value
 	key     []byte
+	buf     []byte
 	out     []delta
-}
-
-// waitingRow is a change of the right side that does not count yet: where its key and its row end in held.
-type waitingRow struct {
-	key, row int
-	w        int64
 }
 
 // newLookup returns the operator of p.
@@ -82,24 +77,32 @@ func (u *lookup) apply(x *exec, in [][]delta) []delta {
 		if err != nil {
 			u.errors.add(x, u.rin, d.row, err, d.w)
 		} else if ok {
-			u.held = append(u.held, u.key...)
-			at := len(u.held)
-			u.held = append(u.held, d.row...)
-			u.waiting = append(u.waiting, waitingRow{at, len(u.held), d.w})
+			u.wait(d)
 		}
 	}
 	return u.out
 }
 
+// waitHead is the length of a waiting row's key (4 bytes) and how often the row comes (8 bytes), ahead of the key and the row.
+const waitHead = 12
+
+// wait notes a change of the right side, whose key is u.key, that does not count yet.
+func (u *lookup) wait(d delta) {
+	u.buf = binary.LittleEndian.AppendUint32(u.buf[:0], uint32(len(u.key)))
+	u.buf = binary.LittleEndian.AppendUint64(u.buf, uint64(d.w))
+	u.buf = append(append(u.buf, u.key...), d.row...)
+	u.waiting.push(u.buf, u.stamp)
+	u.held += len(u.buf) - waitHead
+}
+
 // settle makes the changes of the last stamp count.
 func (u *lookup) settle() {
-	at := 0
-	for _, w := range u.waiting {
-		u.key = append(append(u.key[:0], u.held[at:w.key]...), u.held[w.key:w.row]...)
-		u.rows.add(u.key, u.held[w.key:w.row], w.w)
-		at = w.row
+	for u.waiting.n > 0 {
+		b := u.waiting.pop()
+		row := b[waitHead+binary.LittleEndian.Uint32(b):]
+		u.rows.add(b[waitHead:], row, int64(binary.LittleEndian.Uint64(b[4:])))
 	}
-	u.waiting, u.held = u.waiting[:0], u.held[:0]
+	u.held = 0
 }
 
 // keyOf writes a row's key to u.key. It is false when a NULL matches nothing. The key ends with its length, so that no key is the beginning of
@@ -165,5 +168,12 @@ func (u *lookup) combine(x *exec, d delta, right change.Row, w int64) bool {
 	return true
 }
 
-func (u *lookup) bytes() int   { return u.rows.bytes() + len(u.held) }
+func (u *lookup) bytes() int   { return u.rows.bytes() + u.held }
 func (u *lookup) name() string { return "lookup" }
+
+func (u *lookup) state(k *keeper) {
+	k.tree(&u.rows)
+	k.i64(&u.stamp)
+	k.queue(&u.waiting)
+	k.num(&u.held)
+}

@@ -18,6 +18,7 @@ type operator interface {
 	bytes() int
 	// name is what EXPLAIN and metrics call the operator.
 	name() string
+	stateful
 }
 
 // multiOperator is an operator with any number of inputs; else it is as an operator.
@@ -27,6 +28,7 @@ type multiOperator interface {
 	apply(x *exec, in [][]delta) []delta
 	bytes() int
 	name() string
+	stateful
 }
 
 // timed is an operator that has something to do when time passes, even when nothing comes in.
@@ -66,6 +68,7 @@ func (f *filter) apply(x *exec, in []delta) []delta {
 }
 
 func (f *filter) bytes() int   { return 0 }
+func (*filter) state(*keeper)  {}
 func (f *filter) name() string { return "filter" }
 
 // project computes a row from each row.
@@ -105,6 +108,7 @@ func (p *project) apply(x *exec, in []delta) []delta {
 }
 
 func (p *project) bytes() int   { return 0 }
+func (*project) state(*keeper)  {}
 func (p *project) name() string { return "project" }
 
 func evaluate(c *expr.Ctx, exprs []expr.Func, vals []change.Value) error {

@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"fmt"
 	"time"
+
+	"laaster/internal/change"
 )
 
 // Options are what an engine needs to know beside its program. The zero value of each field stands for its default.
@@ -24,9 +26,16 @@ type Options struct {
 	MaxViewBytes, MaxBytes int64
 	// MaxJoinRows is how many rows of one side of a join may have the same key: a view with more stops. Default 1,000,000.
 	MaxJoinRows int64
+	// Resident is how many bytes of state [Load] reads at once; the rest is read when it is needed. Default 0: nothing is read ahead.
+	Resident int64
+	// Rows calls yield for each row of a readable table without a primary key, as the readers' store had them at the checkpoint, without _n, in
+	// any order, until it returns false: what [LoadTables] begins such tables with. Nil: they begin empty.
+	Rows func(table string, yield func(row change.Row) bool) error
 	// Clock returns a time in nanoseconds that only grows; Stats then says how long each step took. It decides nothing else. Nil: nobody
 	// measures.
 	Clock func() int64
+
+	guard bool // for tests: Freeze panics when a page of the state changed that nobody marked, see [pages]
 }
 
 // RelationVersion is one table or view as one definition has it. Hash changes when the relation's rows or columns may

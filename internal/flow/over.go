@@ -197,9 +197,9 @@ func (o *over) open(part []byte) {
 	h := o.parts.hash(part)
 	if p.r = o.parts.find(h, part); p.r == 0 {
 		p.r = o.parts.insert(h, part, o.size)
-		clear(o.parts.value(p.r))
+		clear(o.parts.edit(p.r))
 	}
-	p.state = o.parts.value(p.r)
+	p.state = o.parts.edit(p.r)
 	p.n = getInt(p.state)
 }
 
@@ -289,6 +289,17 @@ func (o *over) free(state []byte, r ref) {
 
 // bytes leaves out what accumulators hold: it depends on which frame was computed last.
 func (o *over) bytes() int { return o.rows.bytes() + o.parts.bytes() }
+
+func (o *over) state(k *keeper) {
+	k.tree(&o.rows)
+	k.table(&o.parts)
+	o.closing.state(k)
+	for i := range o.calls {
+		if acc := o.calls[i].acc; acc != nil {
+			acc.state(k)
+		}
+	}
+}
 
 func (o *over) name() string {
 	return fmt.Sprintf("over (%d functions, by %d)", len(o.calls), len(o.first))

@@ -13,8 +13,11 @@ type Program struct {
 	Catalog    []byte           // the definition document as an EntryDefinition carries it (JSON, see sql.Catalog)
 	Errors     int              // index of laaster.errors in Relations; 0: the program has none
 	Late       int              // index of laaster.late in Relations; 0: the program has none
+	Audit      int              // index of laaster.audit in Relations; 0: the program has none
 	// Only says, by relation, which tables the engine has: writes into others pass it by. Nil: all of them. See [Restrict].
 	Only []bool
+	// Asked says, by relation, what Restrict was asked for; the others are there because these read them. Nil: there is no difference.
+	Asked []bool
 }
 
 // ViewPlan computes one view.

@@ -29,6 +29,9 @@ func (e *Engine) writeOnce(t *tableState, en *change.Entry) (change.Outcome, err
 	e.key = append(e.key, en.Subject...)
 	e.key = append(e.key, en.Key...)
 	key := e.x.scratch.copy(e.key) // records need e.key
+	if en.Key[0] == producerKey {
+		return e.writeInSequence(t, en, key)
+	}
 	h := e.requests.t.hash(key)
 	r := e.requests.t.find(h, key)
 	var m remembered
@@ -39,29 +42,41 @@ func (e *Engine) writeOnce(t *tableState, en *change.Entry) (change.Outcome, err
 	}
 	switch {
 	case m.hash != en.BodyHash:
-		return refuseAll(en, "the idempotency key was used for another request"), nil
+		return refuseAll(en, keyField, "the idempotency key was used for another request"), nil
 	case m.done:
-		out := change.Outcome{Replayed: m.seq}
-		if en.First == 0 {
-			out.Accepted, out.Duplicates, out.Rejected = m.outcome.Accepted, m.outcome.Duplicates, m.outcome.Rejected
-		}
-		return out, nil
+		return m.repeat(en), nil
 	}
+	out, err := e.writePart(t, en, &m)
+	if err == nil {
+		e.remember(h, r, key, &m)
+	}
+	return out, err
+}
+
+// writePart applies the records of a request's part that are not applied yet, and notes in m that they are.
+func (e *Engine) writePart(t *tableState, en *change.Entry, m *remembered) (change.Outcome, error) {
 	skip := min(max(m.applied, en.First)-en.First, en.Count)
 	out, err := e.writeRecords(t, en, skip)
 	if err != nil {
 		return out, err
 	}
-	before := m.outcome
-	m.outcome = sumOutcomes(before, out)
+	m.outcome = sumOutcomes(m.outcome, out)
 	m.seq = e.x.seq
 	m.applied = max(m.applied, en.First+en.Count)
 	m.done = en.Last && m.applied == en.First+en.Count
-	e.remember(h, r, key, &m)
 	if en.First == 0 {
 		return m.outcome, nil
 	}
 	return out, nil
+}
+
+// repeat is the outcome of a part of a request that was completely applied.
+func (m *remembered) repeat(en *change.Entry) change.Outcome {
+	out := change.Outcome{Replayed: m.seq}
+	if en.First == 0 {
+		out.Accepted, out.Duplicates, out.Rejected = m.outcome.Accepted, m.outcome.Duplicates, m.outcome.Rejected
+	}
+	return out
 }
 
 // remember stores m under key; r is the key's entry, 0 when there is none.
@@ -74,17 +89,17 @@ func (e *Engine) remember(h uint64, r ref, key []byte, m *remembered) {
 		w.sum.sub(w.digest(r, m.stamp))
 		r = w.resize(h, r, len(e.buf))
 	}
-	copy(w.t.value(r), e.buf)
+	copy(w.t.edit(r), e.buf)
 	w.sum.add(w.digest(r, m.stamp))
 }
 
 // keyField is the field of a Reject that concerns the whole request: its key was used for another one.
 const keyField = "Idempotency-Key"
 
-func refuseAll(en *change.Entry, detail string) change.Outcome {
+func refuseAll(en *change.Entry, field, detail string) change.Outcome {
 	out := change.Outcome{Rejected: make([]change.Reject, en.Count)}
 	for i := range out.Rejected {
-		out.Rejected[i] = change.Reject{Index: en.First + uint32(i), Code: codeConflict, Field: keyField, Detail: detail}
+		out.Rejected[i] = change.Reject{Index: en.First + uint32(i), Code: codeConflict, Field: field, Detail: detail}
 	}
 	return out
 }

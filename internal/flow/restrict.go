@@ -26,6 +26,25 @@ func Missing(next *Program, running *Engine) (relations []int) {
 	return relations
 }
 
+// Dependents adds to relations of p the views that read them, ascending. When what is missing is computed from the tables of a checkpoint ([LoadTables]), it is
+// not the same as what the running engine had, so that whoever reads it has to be computed with it.
+func Dependents(p *Program, relations []int) []int {
+	in := make([]bool, len(p.Relations))
+	for _, r := range relations {
+		in[r] = true
+	}
+	for _, v := range p.Views { // in the order of their dependencies
+		reads(v.Root, func(r int) { in[v.Relation] = in[v.Relation] || in[r] && p.Relations[r].Table == nil })
+	}
+	var out []int
+	for r := range in {
+		if in[r] {
+			out = append(out, r)
+		}
+	}
+	return out
+}
+
 // provides reports whether the engine's table old has what t and its sink (nil: it has none) need, rows for new readers included.
 func (e *Engine) provides(old, t *tableState, sink *sink) bool {
 	switch {
@@ -38,11 +57,15 @@ func (e *Engine) provides(old, t *tableState, sink *sink) bool {
 }
 
 // Restrict returns the part of p that computes these relations: they, the views that they read, and the tables below. Relations keep
-// their indexes. Its engine passes by what is written into other tables and has no laaster.errors and laaster.late. It shares everything
+// their indexes. Its engine passes by what is written into other tables and has no system relations. It shares everything
 // with p, which must not be changed.
 func Restrict(p *Program, relations []int) *Program {
 	q := *p
-	q.Only, q.Views, q.Errors, q.Late = make([]bool, len(p.Relations)), nil, 0, 0
+	q.Only, q.Views, q.Errors, q.Late, q.Audit = make([]bool, len(p.Relations)), nil, 0, 0, 0
+	q.Asked = make([]bool, len(p.Relations))
+	for _, r := range relations {
+		q.Asked[r] = true
+	}
 	plans := map[int]Plan{}
 	for _, v := range p.Views {
 		plans[v.Relation] = v.Root

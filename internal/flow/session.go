@@ -407,4 +407,10 @@ func (s *session) next() int64 { return never }
 
 func (s *session) bytes() int { return s.rows.bytes() + s.spans.bytes() + s.ends.bytes() }
 
+func (s *session) state(k *keeper) {
+	k.tree(&s.rows)
+	k.tree(&s.spans)
+	s.ends.state(k)
+}
+
 func (s *session) name() string { return "session" }

@@ -97,3 +97,9 @@ func (e *sessionEnds) bytes() int {
 	}
 	return e.order.bytes()
 }
+
+func (e *sessionEnds) state(k *keeper) {
+	if e.on {
+		k.tree(&e.order)
+	}
+}

@@ -321,7 +321,7 @@ func (a *sessionSum) add(x *exec, d *delta, part []byte, t int64) {
 		o := spanAt(&c)
 		if t <= o.last {
 			a.touch(x, &c)
-			a.count(d, c.value())
+			a.count(d, c.edit())
 			return
 		}
 		follow, mine = c, t-o.last < a.gap
@@ -333,7 +333,7 @@ func (a *sessionSum) add(x *exec, d *delta, part []byte, t int64) {
 	switch {
 	case mine:
 		a.touch(x, &c)
-		v := c.value()
+		v := c.edit()
 		putInt(v, t)
 		a.count(d, v)
 		if joins {
@@ -352,7 +352,7 @@ func (a *sessionSum) add(x *exec, d *delta, part []byte, t int64) {
 	default:
 		a.val = append(a.val[:0], make([]byte, a.size)...)
 		putInt(a.val, t)
-		putInt(a.val[spanBatch:], int64(x.seq))
+		putInt(a.val[spanBatch:], int64(x.batch))
 		a.count(d, a.val)
 		a.open(x, part)
 	}
@@ -367,11 +367,11 @@ func (a *sessionSum) open(x *exec, part []byte) {
 
 // touch notes what a session showed before the batch changes it.
 func (a *sessionSum) touch(x *exec, c *cursor) {
-	v := c.value()
-	if getInt(v[spanBatch:]) == int64(x.seq) {
+	if getInt(c.value()[spanBatch:]) == int64(x.batch) {
 		return
 	}
-	putInt(v[spanBatch:], int64(x.seq))
+	v := c.edit()
+	putInt(v[spanBatch:], int64(x.batch))
 	t := touchedSession{key: x.scratch.copy(c.key())}
 	t.old, t.err = a.row(x, t.key, v)
 	a.touched = append(a.touched, t)
@@ -483,6 +483,14 @@ func (a *sessionSum) bytes() int {
 		n += a.aggs[i].bytes()
 	}
 	return n
+}
+
+func (a *sessionSum) state(k *keeper) {
+	k.tree(&a.spans)
+	a.ends.state(k)
+	for i := range a.aggs {
+		a.aggs[i].accumulator.state(k)
+	}
 }
 
 func (a *sessionSum) name() string { return "sessions" }

@@ -59,14 +59,14 @@ func (s *setOp) add(x *exec, side int, d delta) {
 	r := s.values.find(h, s.key)
 	if r == 0 {
 		r = s.values.insert(h, s.key, 16)
-		clear(s.values.value(r))
+		clear(s.values.edit(r))
 		s.touch(touchedValue{r: r, h: h})
 	} else if m := s.values.mark(r); int(m) >= len(s.touched) || s.touched[m].r != r {
 		t := touchedValue{r: r, h: h}
 		t.n, t.row = s.shown(x, r)
 		s.touch(t)
 	}
-	count := s.values.value(r)[8*side:]
+	count := s.values.edit(r)[8*side:]
 	putInt(count, getInt(count)+d.w)
 	if side == 0 && !s.exact {
 		s.key = binary.BigEndian.AppendUint64(s.key[:0], uint64(r))
@@ -147,6 +147,13 @@ func (s *setOp) bytes() int {
 		return s.values.bytes()
 	}
 	return s.values.bytes() + s.forms.bytes()
+}
+
+func (s *setOp) state(k *keeper) {
+	k.table(&s.values)
+	if !s.exact {
+		k.tree(&s.forms)
+	}
 }
 
 func (s *setOp) name() string {

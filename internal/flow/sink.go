@@ -92,6 +92,18 @@ func (s *sink) bytes() int {
 	return 0
 }
 
+func (s *sink) state(k *keeper) {
+	switch {
+	case s.seen != nil:
+		k.table(&s.seen.t)
+	case s.bag != nil:
+		k.tree(s.bag)
+	}
+	k.sum(&s.sum)
+	k.i64(&s.size)
+	k.i64(&s.rows)
+}
+
 func (s *sink) keyOf(x *exec, row change.Row) []byte {
 	at := len(x.scratch.buf)
 	for _, c := range s.ids {

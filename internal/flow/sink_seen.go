@@ -25,14 +25,14 @@ func (s *seenRows) add(key []byte, n int64) int64 {
 	r := s.t.find(h, key)
 	if r == 0 {
 		r = s.t.insert(h, key, 8)
-		putInt(s.t.value(r), n)
+		putInt(s.t.edit(r), n)
 		return 0
 	}
 	before := getInt(s.t.value(r))
 	if before+n == 0 {
 		s.t.remove(h, r)
 	} else {
-		putInt(s.t.value(r), before+n)
+		putInt(s.t.edit(r), before+n)
 	}
 	return before
 }

@@ -64,8 +64,8 @@ func TestSlab(t *testing.T) {
 	for _, r := range refs {
 		s.release(r)
 	}
-	if s.held > 2*pageMax*classes() || s.bytes != 0 {
-		t.Errorf("an empty slab holds %d bytes and says that %d are in use", s.held, s.bytes)
+	if s.store.held > 2*pageBytes*classes() || s.bytes != 0 {
+		t.Errorf("an empty slab holds %d bytes and says that %d are in use", s.store.held, s.bytes)
 	}
 }
 

@@ -10,6 +10,7 @@ type Stats struct {
 	SeenBytes     int
 	Requests      int // idempotency keys remembered
 	RequestsBytes int
+	Producers     int // whose last sequence is remembered
 	Bytes         int // of all state together
 }
 
@@ -50,7 +51,8 @@ type OperatorStats struct {
 
 // Stats returns the engine's figures. It must not run at the same time as Apply.
 func (e *Engine) Stats() Stats {
-	s := Stats{Seq: e.seq, Stamp: e.stamp, Seen: e.seen.t.n, SeenBytes: e.seen.bytes(), Requests: e.requests.t.n, RequestsBytes: e.requests.bytes()}
+	s := Stats{Seq: e.seq, Stamp: e.stamp, Seen: e.seen.t.n, SeenBytes: e.seen.bytes(), Requests: e.requests.t.n, RequestsBytes: e.requests.bytes() + e.producers.bytes(),
+		Producers: e.producers.t.n}
 	keys, bytes := e.remembered()
 	s.Seen, s.SeenBytes = s.Seen+keys, s.SeenBytes+bytes
 	s.Bytes = s.SeenBytes + s.RequestsBytes

@@ -106,7 +106,11 @@ func floatParts(x float64) (mantissa uint64, exponent int) {
 
 // exact returns the number in units of the first word's lowest bit were the base 0. It must not have special values.
 func (f *floatSum) exact(state []byte) *big.Int {
-	b := f.block(state)
+	r := ref(getInt(state[8:]))
+	if r == 0 { // squares of zeros
+		return new(big.Int)
+	}
+	b := f.slab.at(r)
 	base, n := int(binary.LittleEndian.Uint16(b[24:])), int(binary.LittleEndian.Uint16(b[26:]))
 	x := bigOfWords(b[floatHead : floatHead+8*n])
 	return x.Lsh(x, uint(64*base))
@@ -151,15 +155,15 @@ func subWords(words []byte, part []uint64) {
 	}
 }
 
-// block returns the group's block from its start, and makes an empty one if there is none.
+// block returns the group's block from its start to be written, and makes an empty one if there is none.
 func (f *floatSum) block(state []byte) []byte {
 	r := ref(getInt(state[8:]))
 	if r == 0 {
 		r = f.slab.alloc(floatHead)
-		clear(f.slab.at(r)[:floatHead])
+		clear(f.slab.edit(r)[:floatHead])
 		putInt(state[8:], int64(r))
 	}
-	return f.slab.at(r)
+	return f.slab.edit(r)
 }
 
 // reach makes the block's words cover those from at up to end, and returns them from at on.
@@ -185,7 +189,7 @@ func (f *floatSum) widen(state []byte, down, up int) []byte {
 	base, n := int(binary.LittleEndian.Uint16(b[24:])), int(binary.LittleEndian.Uint16(b[26:]))
 	to := f.slab.alloc(floatHead + 8*(n+down+up))
 	b = f.slab.at(r)
-	c := f.slab.at(to)
+	c := f.slab.edit(to)
 	copy(c, b[:floatHead])
 	binary.LittleEndian.PutUint16(c[24:], uint16(base-down))
 	binary.LittleEndian.PutUint16(c[26:], uint16(n+down+up))
@@ -209,7 +213,7 @@ func (f *floatSum) result(_ *exec, _ ref, state []byte) (change.Value, error) {
 	if count == 0 {
 		return change.Null(), nil
 	}
-	b := f.block(state)
+	b := f.slab.at(ref(getInt(state[8:])))
 	nan, plus, minus := getInt(b), getInt(b[8:]), getInt(b[16:])
 	switch {
 	case nan > 0 || plus > 0 && minus > 0:
@@ -286,3 +290,5 @@ func (f *floatSum) free(_ ref, state []byte) {
 }
 
 func (f *floatSum) bytes() int { return f.slab.bytes }
+
+func (f *floatSum) state(k *keeper) { k.slab(&f.slab) }

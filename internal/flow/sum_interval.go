@@ -46,4 +46,5 @@ func (s intervalSum) average(x *exec, group ref, state []byte) (change.Value, er
 }
 
 func (intervalSum) free(ref, []byte) {}
+func (intervalSum) state(*keeper)    {}
 func (intervalSum) bytes() int       { return 0 }

@@ -129,7 +129,7 @@ func bigOfWords(words []byte) *big.Int {
 
 // exact returns the sum in units of 10^-scale, scale being the largest of the values that are there. It must not have special values.
 func (s *numericSum) exact(state []byte) (sum *big.Int, scale int) {
-	b := s.block(state)
+	b := s.at(state)
 	at, words := int(binary.LittleEndian.Uint16(b[24:])), int(binary.LittleEndian.Uint32(b[28:]))
 	list := b[numericHead+8*words:][:scaleEntry*int(binary.LittleEndian.Uint16(b[26:]))]
 	for i := 0; i < len(list); i += scaleEntry {
@@ -141,7 +141,7 @@ func (s *numericSum) exact(state []byte) (sum *big.Int, scale int) {
 
 // specials returns how many values are NaN or infinite.
 func (s *numericSum) specials(state []byte) int64 {
-	b := s.block(state)
+	b := s.at(state)
 	return getInt(b) + getInt(b[8:]) + getInt(b[16:])
 }
 
@@ -184,32 +184,35 @@ func (s *numericSum) countScale(state []byte, scale int, w int64) {
 	putInt(entry[2:], w)
 }
 
-// block returns the group's block from its start, and makes an empty one if there is none.
+// at returns the block of a group that has values, to be read.
+func (s *numericSum) at(state []byte) []byte { return s.slab.at(ref(getInt(state[8:]))) }
+
+// block returns the group's block from its start to be written, and makes an empty one if there is none.
 func (s *numericSum) block(state []byte) []byte {
 	r := ref(getInt(state[8:]))
 	if r == 0 {
 		r = s.slab.alloc(numericHead + 8*numericWords)
-		b := s.slab.at(r)[:numericHead+8*numericWords]
+		b := s.slab.edit(r)[:numericHead+8*numericWords]
 		clear(b)
 		binary.LittleEndian.PutUint32(b[28:], numericWords)
 		putInt(state[8:], int64(r))
 	}
-	return s.slab.at(r)
+	return s.slab.edit(r)
 }
 
 // resize gives the block room for so many words and scales, and keeps as many bytes of it as fit.
 func (s *numericSum) resize(state []byte, words, scales int) []byte {
 	r := ref(getInt(state[8:]))
-	b := s.slab.at(r)
+	b := s.slab.edit(r)
 	old := numericHead + 8*int(binary.LittleEndian.Uint32(b[28:])) + scaleEntry*int(binary.LittleEndian.Uint16(b[26:]))
 	size := numericHead + 8*words + scaleEntry*scales
 	if !fits(old, size) {
 		to := s.slab.alloc(size)
 		b = s.slab.at(r)
-		copy(s.slab.at(to)[:size], b[:min(old, size)])
+		copy(s.slab.edit(to)[:size], b[:min(old, size)])
 		s.slab.release(r)
 		putInt(state[8:], int64(to))
-		b = s.slab.at(to)
+		b = s.slab.edit(to)
 	}
 	binary.LittleEndian.PutUint16(b[26:], uint16(scales))
 	binary.LittleEndian.PutUint32(b[28:], uint32(words))
@@ -220,7 +223,7 @@ func (s *numericSum) result(x *exec, _ ref, state []byte) (change.Value, error) 
 	if getInt(state) == 0 {
 		return change.Null(), nil
 	}
-	b := s.block(state)
+	b := s.at(state)
 	nan, plus, minus := getInt(b), getInt(b[8:]), getInt(b[16:])
 	kind := change.NumericFinite
 	switch {
@@ -247,7 +250,7 @@ func (s *numericSum) average(x *exec, group ref, state []byte) (change.Value, er
 
 // finite returns the sum at the largest scale of the values that are there now.
 func (s *numericSum) finite(x *exec, state []byte) (change.Value, error) {
-	b := s.block(state)
+	b := s.at(state)
 	at, words := int(binary.LittleEndian.Uint16(b[24:])), int(binary.LittleEndian.Uint32(b[28:]))
 	scale := 0
 	list := b[numericHead+8*words:][:scaleEntry*int(binary.LittleEndian.Uint16(b[26:]))]
@@ -281,3 +284,5 @@ func (s *numericSum) free(_ ref, state []byte) {
 }
 
 func (s *numericSum) bytes() int { return s.slab.bytes }
+
+func (s *numericSum) state(k *keeper) { k.slab(&s.slab) }

@@ -68,6 +68,7 @@ func (i intVariance) result(x *exec, _ ref, state []byte) (change.Value, error) 
 }
 
 func (intVariance) free(ref, []byte) {}
+func (intVariance) state(*keeper)    {}
 func (intVariance) bytes() int       { return 0 }
 
 // numericVariance is the variance of numerics: their sum, then that of the squares of the finite ones.
@@ -116,6 +117,11 @@ func (s numericVariance) free(group ref, state []byte) {
 }
 
 func (s numericVariance) bytes() int { return s.sum.bytes() + s.squares.bytes() }
+
+func (s numericVariance) state(k *keeper) {
+	s.sum.state(k)
+	s.squares.state(k)
+}
 
 // floatVariance is the variance of doubles, rounded once, when it is read.
 type floatVariance struct {
@@ -170,3 +176,8 @@ func (s floatVariance) free(group ref, state []byte) {
 }
 
 func (s floatVariance) bytes() int { return s.sum.bytes() + s.squares.bytes() }
+
+func (s floatVariance) state(k *keeper) {
+	s.sum.state(k)
+	s.squares.state(k)
+}

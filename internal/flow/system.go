@@ -11,13 +11,14 @@ import (
 	"laaster/internal/expr"
 )
 
-// system makes the rows of laaster.errors and laaster.late, which are readers' relations as views are.
+// system makes the rows of laaster.errors, laaster.late and laaster.audit, which are readers' relations as views are.
 type system struct {
 	errors, late     *sink   // nil: the program has no such relation
+	shown            *sink   // laaster.audit; nil: the program has none
 	errorsIn, lateIn []delta // of this batch
 	// What the first batch after Take brings beside, in memory of its own.
 	errorsNext, lateNext []delta
-	sinks                []*sink // errors and late, those that there are, ascending by relation
+	sinks                []*sink // those that there are, ascending by relation
 	vals                 []change.Value
 	lateViews            []*view // with late rows in this batch
 }
@@ -55,7 +56,11 @@ func newSystem(p *Program) system {
 		k := newSink(p.Relations[p.Late], "late")
 		s.late = &k
 	}
-	for _, k := range []*sink{s.errors, s.late} {
+	if p.Audit > 0 {
+		k := newSink(p.Relations[p.Audit], "audit")
+		s.shown = &k
+	}
+	for _, k := range []*sink{s.errors, s.late, s.shown} {
 		if k != nil {
 			s.sinks = append(s.sinks, k)
 		}
@@ -85,7 +90,7 @@ func (e *Engine) finishSystem() error {
 	for _, p := range []struct {
 		sink *sink
 		in   *[]delta
-	}{{s.errors, &s.errorsIn}, {s.late, &s.lateIn}} {
+	}{{s.errors, &s.errorsIn}, {s.late, &s.lateIn}, {s.shown, &e.audit.in}} {
 		if p.sink != nil {
 			if _, err := p.sink.take(x, *p.in); err != nil {
 				return err
@@ -124,6 +129,11 @@ type lateLog struct {
 const lateKept = 1000
 
 func newLateLog() lateLog { return lateLog{rows: newTree()} }
+
+func (l *lateLog) state(k *keeper) {
+	k.i64(&l.count)
+	k.tree(&l.rows)
+}
 
 // divert puts a row of a table (its catalog id) that came too late for the step that is running into laaster.late.
 func (x *exec) divert(table int, row change.Row, b behind) {

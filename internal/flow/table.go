@@ -2,7 +2,8 @@ package flow
 
 import (
 	"encoding/binary"
-	"hash/maphash"
+	"fmt"
+	"unsafe"
 )
 
 // table is a hash table from byte keys to byte values without a pointer per entry. Entries are blocks of a slab:
@@ -14,22 +15,24 @@ import (
 //
 // They are found through segments of at most 512 slots under a directory that doubles (extendible hashing), so that growing
 // moves one segment at a time: a table of ten million rows never stops the engine to rehash itself. A slot is the low 24
-// bits of the hash and the 40 bits of the ref. The hash is seeded per table by the process, against keys made to collide;
+// bits of the hash and the 40 bits of the ref. The hash is keyed by a secret of the table, against keys made to collide;
 // nothing may depend on the order of slots.
+//
+// Values are read through value. They are written through edit, and through value until the end of the batch that inserted or resized the entry.
 type table struct {
 	slab  slab
-	dir   []uint32 // by the top depth bits of the hash: index into segs
-	segs  []segment
+	segs  pages     // of slots, 0: free; a page is a segment
+	info  []segment // the same segments
+	dir   []uint32  // by the top depth bits of the hash: the segment
 	depth uint8
-	seed  maphash.Seed
+	seed  secret
 	n     int
-	slots int // held by segments
 }
 
 type segment struct {
-	slots []uint64 // 0: free
-	used  uint16
-	depth uint8 // top bits of the hash that its entries share
+	prefix uint32 // top bits of the hash that its entries share: depth of them
+	used   uint32
+	depth  uint8
 }
 
 const (
@@ -37,36 +40,44 @@ const (
 	segmentMax  = 512
 	segmentMin  = 16
 	slotTagMask = 1<<24 - 1
+	depthMax    = 31 // a segment there is not split any more
 )
 
 func newTable() table {
-	t := table{slab: newSlab(), seed: maphash.MakeSeed(), dir: make([]uint32, 1)}
-	t.segs = append(t.segs, segment{slots: make([]uint64, segmentMin)})
-	t.slots = segmentMin
+	t := table{slab: newSlab(), seed: newSecret(), dir: make([]uint32, 1)}
+	t.newSegment(segment{}, segmentMin)
 	return t
 }
 
-func (t *table) hash(key []byte) uint64 { return maphash.Bytes(t.seed, key) }
+func (t *table) hash(key []byte) uint64 { return t.seed.hash(key) }
 
-func (t *table) segment(h uint64) *segment { return &t.segs[t.dir[h>>1>>(63-t.depth)]] }
+func (t *table) segment(h uint64) uint32 { return t.dir[h>>1>>(63-t.depth)] }
 
 // find returns the entry of key, 0 when there is none. h is t.hash(key).
 func (t *table) find(h uint64, key []byte) ref {
-	slots := t.segment(h).slots
+	slots := t.segs.bytes(t.segment(h))
+	first, mask := unsafe.Pointer(unsafe.SliceData(slots)), uint64(len(slots))/8-1 // a power of two: no index needs a check
 	tag := h & slotTagMask
 	for i := tag; ; i++ {
-		slot := slots[i&uint64(len(slots)-1)]
+		slot := *(*uint64)(unsafe.Add(first, i&mask*8))
 		if slot == 0 {
 			return 0
 		}
 		if slot>>40 != tag {
 			continue
 		}
-		b := t.slab.at(ref(slot & maxRef))
+		r := ref(slot & maxRef)
+		b := t.slab.store.bytes(r.page())[r.offset():]
 		if int(binary.LittleEndian.Uint32(b[4:])) == len(key) && string(b[itemHeader:itemHeader+len(key)]) == string(key) {
-			return ref(slot & maxRef)
+			return r
 		}
 	}
+}
+
+// near reads the slot where the search for a hash begins, so that it is at hand soon.
+func (t *table) near(h uint64) uint64 {
+	slots := words(t.segs.bytes(t.segment(h)))
+	return slots[h&slotTagMask&uint64(len(slots)-1)]
 }
 
 // insert adds an entry for a key that is not there, with room for a value of vlen bytes whose contents are arbitrary.
@@ -77,11 +88,11 @@ func (t *table) insert(h uint64, key []byte, vlen int) ref {
 	binary.LittleEndian.PutUint32(b[8:], uint32(vlen))
 	copy(b[itemHeader:], key)
 	s := t.segment(h)
-	for int(s.used) >= len(s.slots)*7/8 {
+	for int(t.info[s].used) >= int(t.segs.list[s].size/8)*7/8 {
 		t.grow(h)
 		s = t.segment(h)
 	}
-	s.put(h&slotTagMask, r)
+	t.put(s, h&slotTagMask, r)
 	t.n++
 	return r
 }
@@ -89,7 +100,7 @@ func (t *table) insert(h uint64, key []byte, vlen int) ref {
 // resize gives an entry room for a value of vlen bytes whose contents are arbitrary. The entry may move: the caller goes
 // on with the ref returned.
 func (t *table) resize(h uint64, r ref, vlen int) ref {
-	b := t.slab.at(r)
+	b := t.slab.edit(r)
 	klen := int(binary.LittleEndian.Uint32(b[4:]))
 	old := int(binary.LittleEndian.Uint32(b[8:]))
 	if fits(itemHeader+klen+old, itemHeader+klen+vlen) {
@@ -98,10 +109,11 @@ func (t *table) resize(h uint64, r ref, vlen int) ref {
 	}
 	to := t.slab.alloc(itemHeader + klen + vlen)
 	c := t.slab.at(to)
-	copy(c, t.slab.at(r)[:itemHeader+klen])
+	copy(c, b[:itemHeader+klen])
 	binary.LittleEndian.PutUint32(c[8:], uint32(vlen))
 	s := t.segment(h)
-	s.slots[s.index(h&slotTagMask, r)] = (h&slotTagMask)<<40 | uint64(to)
+	slots := words(t.segs.edit(s))
+	slots[slotIndex(slots, h&slotTagMask, r)] = (h&slotTagMask)<<40 | uint64(to)
 	t.slab.release(r)
 	return to
 }
@@ -116,25 +128,34 @@ func fits(n, m int) bool {
 
 func (t *table) remove(h uint64, r ref) {
 	s := t.segment(h)
-	s.delete(s.index(h&slotTagMask, r))
+	slots := words(t.segs.edit(s))
+	deleteSlot(slots, slotIndex(slots, h&slotTagMask, r))
+	t.info[s].used--
 	t.slab.release(r)
 	t.n--
 }
 
 func (t *table) key(r ref) []byte {
-	b := t.slab.at(r)
+	b := t.slab.store.bytes(r.page())[r.offset():]
 	n := binary.LittleEndian.Uint32(b[4:])
 	return b[itemHeader : itemHeader+n : itemHeader+n]
 }
 
 func (t *table) value(r ref) []byte {
-	b := t.slab.at(r)
+	b := t.slab.store.bytes(r.page())[r.offset():]
+	k, v := binary.LittleEndian.Uint32(b[4:]), binary.LittleEndian.Uint32(b[8:])
+	return b[itemHeader+k : itemHeader+k+v : itemHeader+k+v]
+}
+
+// edit is value to be written in place.
+func (t *table) edit(r ref) []byte {
+	b := t.slab.store.edit(r.page())[r.offset():]
 	k, v := binary.LittleEndian.Uint32(b[4:]), binary.LittleEndian.Uint32(b[8:])
 	return b[itemHeader+k : itemHeader+k+v : itemHeader+k+v]
 }
 
 func (t *table) mark(r ref) uint32       { return binary.LittleEndian.Uint32(t.slab.at(r)) }
-func (t *table) setMark(r ref, m uint32) { binary.LittleEndian.PutUint32(t.slab.at(r), m) }
+func (t *table) setMark(r ref, m uint32) { binary.LittleEndian.PutUint32(t.slab.edit(r), m) }
 
 // bytes is what the entries take: a function of what is stored, as [operator.bytes] must be. Free room is not in it.
 func (t *table) bytes() int { return t.slab.bytes + slotBytes*t.n }
@@ -144,8 +165,8 @@ const slotBytes = 12
 
 // each calls f for every entry in an order that means nothing. f must not change the table.
 func (t *table) each(f func(r ref)) {
-	for i := range t.segs {
-		for _, slot := range t.segs[i].slots {
+	for i := range t.info {
+		for _, slot := range words(t.segs.bytes(uint32(i))) {
 			if slot != 0 {
 				f(ref(slot & maxRef))
 			}
@@ -153,25 +174,39 @@ func (t *table) each(f func(r ref)) {
 	}
 }
 
+// newSegment makes an empty segment.
+func (t *table) newSegment(info segment, slots int) uint32 {
+	i := t.segs.grow()
+	t.info = append(t.info, info)
+	t.segs.put(i, make([]byte, 8*slots), 8*slots)
+	return i
+}
+
+// emptied gives segment i other slots, all free, and returns the old ones, which may be read.
+func (t *table) emptied(i uint32, info segment, slots int) []uint64 {
+	old := words(t.segs.bytes(i))
+	t.info[i] = info
+	t.segs.renew(i, make([]byte, 8*slots))
+	return old
+}
+
 // grow makes room in the segment of h: it doubles up to segmentMax and splits beyond.
 func (t *table) grow(h uint64) {
-	i := t.dir[h>>1>>(63-t.depth)]
-	s := &t.segs[i]
-	if len(s.slots) < segmentMax {
-		old := s.slots
-		*s = segment{slots: make([]uint64, 2*len(old)), depth: s.depth}
-		t.slots += len(old)
-		for _, slot := range old {
+	i := t.segment(h)
+	info := t.info[i]
+	if n := int(t.segs.list[i].size / 8); n < segmentMax || info.depth == depthMax {
+		info.used = 0
+		for _, slot := range t.emptied(i, info, 2*n) {
 			if slot != 0 {
-				s.put(slot>>40, ref(slot&maxRef))
+				t.put(i, slot>>40, ref(slot&maxRef))
 			}
 		}
 		return
 	}
-	if s.depth == t.depth {
+	if info.depth == t.depth {
 		t.double()
 	}
-	t.split(i, h)
+	t.split(i)
 }
 
 func (t *table) double() {
@@ -183,62 +218,106 @@ func (t *table) double() {
 	t.depth++
 }
 
-func (t *table) split(i uint32, h uint64) {
-	old := t.segs[i].slots
-	depth := t.segs[i].depth + 1
-	j := uint32(len(t.segs))
-	t.segs = append(t.segs, segment{slots: make([]uint64, segmentMax), depth: depth})
-	t.segs[i] = segment{slots: make([]uint64, segmentMax), depth: depth}
-	t.slots += segmentMax
-	// The directory's entries for the segment are neighbours; the upper half goes to the new one.
-	width := uint64(1) << (t.depth - depth)
-	first := h >> 1 >> (63 - t.depth) &^ (2*width - 1)
-	for k := first + width; k < first+2*width; k++ {
-		t.dir[k] = j
-	}
+// split parts segment i by the next bit of the hash.
+func (t *table) split(i uint32) {
+	info := t.info[i]
+	low := segment{prefix: info.prefix << 1, depth: info.depth + 1}
+	high := segment{prefix: low.prefix | 1, depth: low.depth}
+	old := t.emptied(i, low, segmentMax)
+	t.point(t.newSegment(high, segmentMax))
 	for _, slot := range old {
 		if slot != 0 {
 			r := ref(slot & maxRef)
-			t.segment(t.hash(t.key(r))).put(slot>>40, r)
+			t.put(t.segment(t.hash(t.key(r))), slot>>40, r)
 		}
 	}
 }
 
-func (s *segment) put(tag uint64, r ref) {
-	mask := uint64(len(s.slots) - 1)
-	i := tag & mask
-	for s.slots[i] != 0 {
-		i = (i + 1) & mask
+// point sets the directory's entries for segment i, which are neighbours. It returns how many there are.
+func (t *table) point(i uint32) int {
+	width := 1 << (t.depth - t.info[i].depth)
+	first := int(t.info[i].prefix) * width
+	for k := range width {
+		t.dir[first+k] = i
 	}
-	s.slots[i] = tag<<40 | uint64(r)
-	s.used++
+	return width
 }
 
-func (s *segment) index(tag uint64, r ref) uint64 {
-	mask := uint64(len(s.slots) - 1)
+func (t *table) put(s uint32, tag uint64, r ref) {
+	slots := words(t.segs.edit(s))
+	mask := uint64(len(slots) - 1)
+	i := tag & mask
+	for slots[i] != 0 {
+		i = (i + 1) & mask
+	}
+	slots[i] = tag<<40 | uint64(r)
+	t.info[s].used++
+}
+
+func slotIndex(slots []uint64, tag uint64, r ref) uint64 {
+	mask := uint64(len(slots) - 1)
 	want := tag<<40 | uint64(r)
 	i := tag & mask
-	for s.slots[i] != want {
+	for slots[i] != want {
 		i = (i + 1) & mask
 	}
 	return i
 }
 
-// delete closes the hole at i by moving back the slots that probed over it.
-func (s *segment) delete(i uint64) {
-	mask := uint64(len(s.slots) - 1)
-	s.used--
+// deleteSlot closes the hole at i by moving back the slots that probed over it.
+func deleteSlot(slots []uint64, i uint64) {
+	mask := uint64(len(slots) - 1)
 	for j := i; ; {
 		j = (j + 1) & mask
-		slot := s.slots[j]
+		slot := slots[j]
 		if slot == 0 {
 			break
 		}
 		home := slot >> 40 & mask
 		if (j-home)&mask >= (j-i)&mask {
-			s.slots[i] = slot
+			slots[i] = slot
 			i = j
 		}
 	}
-	s.slots[i] = 0
+	slots[i] = 0
+}
+
+// meta implements [paged] for the segments.
+func (t *table) meta(i uint32, dst []byte) []byte {
+	s := &t.info[i]
+	dst = binary.LittleEndian.AppendUint32(dst, s.prefix)
+	dst = binary.LittleEndian.AppendUint32(dst, s.used)
+	return append(dst, s.depth)
+}
+
+// adopt implements [paged] for the segments.
+func (t *table) adopt(i uint32, meta []byte) error {
+	if len(meta) != 9 || int(i) != len(t.info) {
+		return errMeta
+	}
+	s := segment{binary.LittleEndian.Uint32(meta), binary.LittleEndian.Uint32(meta[4:]), meta[8]}
+	l := &t.segs.list[i]
+	n := l.size / 8
+	if s.depth > depthMax || s.prefix>>s.depth != 0 || n < segmentMin || n&(n-1) != 0 || l.size%8 != 0 || l.used != l.size || s.used >= n {
+		return errMeta
+	}
+	t.info = append(t.info, s)
+	t.depth = max(t.depth, s.depth)
+	return nil
+}
+
+// adopted makes the directory from the segments.
+func (t *table) adopted() error {
+	if 1<<t.depth > 64*len(t.info) {
+		return fmt.Errorf("a directory of %d bits for %d segments", t.depth, len(t.info))
+	}
+	t.dir = make([]uint32, 1<<t.depth)
+	n := 0
+	for i := range t.info {
+		n += t.point(uint32(i))
+	}
+	if n != len(t.dir) {
+		return fmt.Errorf("segments cover %d entries of a directory of %d", n, len(t.dir))
+	}
+	return nil
 }

@@ -7,6 +7,7 @@ import (
 	"laaster/app"
 	"laaster/internal/change"
 	"laaster/internal/expr"
+	"laaster/internal/kit/fault"
 )
 
 // tableState is one table: what its writes do, and its rows when it is kept.
@@ -24,6 +25,7 @@ type tableState struct {
 	checks []expr.Func
 
 	rows    table
+	partial bool // rows that came before are gone, and their keys may be remembered: see LoadTables
 	touched []touch
 	dom     uint64 // of sum
 	sum     sum128
@@ -118,7 +120,7 @@ func (t *tableState) isTouched(r ref) bool {
 func (t *tableState) write(m uint32, row change.Row) {
 	to := &t.touched[m]
 	to.r = t.rows.resize(to.h, to.r, len(row))
-	copy(t.rows.value(to.r), row)
+	copy(t.rows.edit(to.r), row)
 }
 
 // finish ends the batch: out becomes the difference between the rows before and after it.
@@ -155,6 +157,28 @@ func (t *tableState) finish() {
 func (t *tableState) reset() {
 	t.touched = t.touched[:0]
 	t.out = t.out[:0]
+}
+
+func (t *tableState) state(k *keeper) {
+	if t.kept {
+		k.table(&t.rows)
+	}
+	k.flag(&t.partial)
+	if fault.Bug("flow-forgets-sums") && k.loading {
+		defer func() { t.sum = sum128{} }()
+	}
+	k.sum(&t.sum)
+	k.i64(&t.count)
+	k.u64(&t.in)
+	if t.wm != nil {
+		t.wm.state(k)
+	}
+	if t.ttl != nil {
+		t.ttl.state(k, t.kept)
+	}
+	if t.seen != nil {
+		k.window(t.seen)
+	}
 }
 
 // current returns the row of a record under today's layout: rows of older versions get the columns that were added since.

@@ -22,7 +22,7 @@ var ErrBehind = errors.New("flow: rows that are due have not left yet")
 // The engine is as one that applied the whole log under next, but that views which stopped in running stay so. Its next epoch brings
 // laaster.errors and laaster.late from what running showed to what next does.
 func Take(next *Program, running, beside *Engine) (*Engine, error) {
-	e, err := New(next, running.opt)
+	e, err := newEngine(next, running.opt, scopesOf(next, running, beside))
 	if err != nil {
 		return nil, err
 	}
@@ -127,7 +127,7 @@ func (t *taking) convert(to, old *tableState) {
 			panic("flow: a row of the engine's own cannot be read: " + err.Error())
 		}
 		key := old.rows.key(r)
-		copy(to.rows.value(to.rows.insert(to.rows.hash(key), key, len(row))), row)
+		copy(to.rows.edit(to.rows.insert(to.rows.hash(key), key, len(row))), row)
 		to.sum.add(hash128(to.dom, row))
 	})
 	to.count, to.in, to.seen = old.count, old.in, old.seen
@@ -151,7 +151,7 @@ func (e *Engine) twin(hash, root string, rel *expr.Relation, taken map[*view]boo
 	score := -1
 	for _, v := range e.views {
 		same := slices.Equal(v.rel.Key, rel.Key) && v.rel.Copies == rel.Copies && v.rel.Numbered == rel.Numbered
-		if v.plan.Hash != hash || taken[v] || v.stopped != nil || v.root.id != root || !same {
+		if v.plan.Hash != hash || taken[v] || v.stopped != nil || v.id != root || !same {
 			continue
 		}
 		if n := len(flag(v.rel.Name == rel.Name, "same")); n > score {
@@ -164,14 +164,44 @@ func (e *Engine) twin(hash, root string, rel *expr.Relation, taken map[*view]boo
 	return best
 }
 
+// twinOf returns running's view with these rows, or else beside's. What beside was asked to compute in a scope of its own is taken from there in any
+// case: it may read what running has of other rows.
+func twinOf(hash, root string, rel *expr.Relation, taken map[*view]bool, running, beside *Engine) *view {
+	if beside != nil && beside.prog.Asked != nil && beside.prog.Asked[rel.ID] {
+		for _, v := range beside.views {
+			if v.rel.ID == rel.ID && v.scope != "" && v.stopped == nil {
+				taken[v] = true
+				return v
+			}
+		}
+	}
+	v := running.twin(hash, root, rel, taken)
+	if v == nil && beside != nil {
+		v = beside.twin(hash, root, rel, taken)
+	}
+	return v
+}
+
+// scopesOf returns the scopes that the views of next have where they come from; nil when none has one.
+func scopesOf(next *Program, running, beside *Engine) []string {
+	scopes, some, taken := make([]string, len(next.Views)), false, map[*view]bool{}
+	for i, vp := range next.Views {
+		if v := twinOf(vp.Hash, next.planIdentity(vp.Root), next.Relations[vp.Relation], taken, running, beside); v != nil {
+			scopes[i] = v.scope
+			some = some || v.scope != ""
+		}
+	}
+	if !some {
+		return nil
+	}
+	return scopes
+}
+
 // views moves views and steps.
 func (t *taking) views() error {
 	var gone []*view
 	for _, v := range t.e.views {
-		old := t.running.twin(v.plan.Hash, v.root.id, v.rel, t.taken)
-		if old == nil && t.beside != nil {
-			old = t.beside.twin(v.plan.Hash, v.root.id, v.rel, t.taken)
-		}
+		old := twinOf(v.plan.Hash, v.id, v.rel, t.taken, t.running, t.beside)
 		if old == nil {
 			if old = t.stopped(v); old == nil {
 				return fmt.Errorf("flow: nobody has computed view %s", v.rel.Name)
@@ -227,9 +257,9 @@ func (t *taking) rest() {
 	for _, f := range t.adopt {
 		f()
 	}
-	e.seq, e.stamp, e.began = r.seq, r.stamp, r.began
+	e.seq, e.stamp, e.began, e.base = r.seq, r.stamp, r.began, r.base
 	e.x.seq, e.x.stamp = r.seq, r.stamp
-	e.seen, e.requests = r.seen, r.requests
+	e.seen, e.requests, e.producers, e.audit = r.seen, r.requests, r.producers, r.audit
 	if len(t.fromBeside) > 0 {
 		e.seen = t.mergeSeen()
 	}

@@ -104,7 +104,7 @@ func TestRowQueue(t *testing.T) {
 	for range want {
 		q.pop()
 	}
-	if q.sum != (sum128{}) || q.first() != never || q.bytes() > 4*queueChunk {
+	if q.sum != (sum128{}) || q.first() != never || q.bytes() > 4*pageBytes {
 		t.Errorf("an empty queue holds %d bytes and has the sum %v", q.bytes(), q.sum)
 	}
 }

@@ -176,7 +176,8 @@ func errTimeRange() error {
 	return &expr.EvalError{Code: "datetime_field_overflow", Msg: "timestamp out of range"}
 }
 
-func (w *timeWindow) bytes() int { return 0 }
+func (w *timeWindow) bytes() int  { return 0 }
+func (*timeWindow) state(*keeper) {}
 
 func (w *timeWindow) name() string {
 	if w.slide == w.width {

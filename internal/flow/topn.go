@@ -276,6 +276,15 @@ func (t *topN) bytes() int {
 	return t.rows.bytes()
 }
 
+func (t *topN) state(k *keeper) {
+	k.tree(&t.rows)
+	if t.kind == DenseRank {
+		k.tree(&t.peers)
+	}
+	k.bytes(&t.last)
+	t.closing.state(k)
+}
+
 func (t *topN) name() string { return topName(t.limit, t.offset, len(t.first)) }
 
 func topName(limit, offset int64, partition int) string {

@@ -108,7 +108,7 @@ func (t *topFew) insert(x *exec, row change.Row) bool {
 	r := t.parts.find(h, t.key)
 	if r == 0 {
 		r = t.parts.insert(h, t.key, 8+len(row))
-		v := t.parts.value(r)
+		v := t.parts.edit(r)
 		binary.LittleEndian.PutUint32(v, 1)
 		binary.LittleEndian.PutUint32(v[4:], uint32(len(row)))
 		copy(v[8:], row)
@@ -133,7 +133,7 @@ func (t *topFew) insert(x *exec, row change.Row) bool {
 	}
 	t.buf = f.with(t.buf[:0], at, row, t.keep)
 	r = t.parts.resize(h, r, len(t.buf))
-	copy(t.parts.value(r), t.buf)
+	copy(t.parts.edit(r), t.buf)
 	t.touched[m].r = r
 	return true
 }
@@ -249,6 +249,14 @@ func (t *topFew) bytes() int {
 		return t.parts.bytes() + t.ends.bytes()
 	}
 	return t.parts.bytes()
+}
+
+func (t *topFew) state(k *keeper) {
+	k.table(&t.parts)
+	if t.closing.bound != nil {
+		k.tree(&t.ends)
+	}
+	t.closing.state(k)
 }
 
 func (t *topFew) name() string { return topName(int64(t.keep-t.offset), int64(t.offset), len(t.first)) }

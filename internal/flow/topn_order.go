@@ -205,6 +205,11 @@ func (c *bounded) due(x *exec, t *tree) bool {
 	return next.closes(t.first())
 }
 
+func (c *bounded) state(k *keeper) {
+	k.i64(&c.limit)
+	k.bytes(&c.key)
+}
+
 func (c *bounded) closes(first cursor) bool {
 	return len(c.key) > 0 && first.valid() && bytes.Compare(first.key(), c.key) < 0
 }

@@ -3,6 +3,8 @@ package flow
 import (
 	"bytes"
 	"encoding/binary"
+	"fmt"
+	"unsafe"
 )
 
 // tree is an ordered multiset of byte keys, each with a value and a weight: a B+tree whose nodes have no pointers and whose
@@ -17,11 +19,13 @@ import (
 // A node knows how many bytes all its keys share at their beginning and has the eight bytes behind them at hand, so that most
 // comparisons do not go to the keys: before that, two thirds of the time of a grouped max were cache misses on keys of
 // which the first eight bytes, the group's ref, were equal throughout.
+//
+// Nodes are read through node and written through change, as blocks of a slab are; a cursor's value is written through set.
 type tree struct {
 	slab  slab
-	nodes [][]node // chunks of nodeChunk nodes
-	spare []uint32 // free nodes
-	made  uint32   // nodes handed out so far, spare ones included
+	nodes pages  // of nodeChunk nodes
+	spare uint32 // the first free node, 0 when there is none; next leads to the others
+	made  uint32 // nodes handed out so far, spare ones included
 	root  uint32
 	depth int // 0: the root is a leaf
 	n     int // entries
@@ -31,14 +35,14 @@ type tree struct {
 const (
 	nodeMax   = 32
 	nodeMin   = 8
-	nodeChunk = 16
+	nodeChunk = 8
 	nodeHead  = 16
-	nodeBytes = 32 + nodeMax*(8+8+8+4)
+	nodeBytes = 32 + nodeMax*(8+8+8+4) // the size of a node
 )
 
 type node struct {
 	n      uint32
-	next   uint32          // leaves: the following leaf, 0 at the end
+	next   uint32          // leaves: the following leaf, 0 at the end; spare nodes: the following one
 	skip   uint32          // how many bytes all keys share at their beginning, at least
 	length uint32          // of every key; 0 when they differ or nobody has looked
 	head   [nodeHead]byte  // the first of these bytes: mostly all of them, and then no key need be fetched to compare them
@@ -55,20 +59,69 @@ func newTree() tree {
 	return t
 }
 
-func (t *tree) node(i uint32) *node { return &t.nodes[i/nodeChunk][i%nodeChunk] }
+// absent reports whether nobody made the tree.
+func (t *tree) absent() bool { return len(t.nodes.list) == 0 }
+
+func (t *tree) node(i uint32) *node {
+	d := t.nodes.list[i/nodeChunk].data
+	if len(d) == 0 {
+		d = t.nodes.load(i / nodeChunk)
+	}
+	return nodeOf(d, i)
+}
+
+// change returns a node to be written.
+func (t *tree) change(i uint32) *node {
+	l := &t.nodes.list[i/nodeChunk]
+	if !l.dirty {
+		t.nodes.touch(i / nodeChunk)
+	}
+	return nodeOf(l.data, i)
+}
+
+// nodeOf returns node i, which is in the page d. Nodes have no pointers and no gaps, so a page is as good as an array of them.
+func nodeOf(d []byte, i uint32) *node {
+	return (*node)(unsafe.Add(unsafe.Pointer(unsafe.SliceData(d)), i%nodeChunk*nodeBytes))
+}
 
 func (t *tree) take() uint32 {
-	if n := len(t.spare); n > 0 {
-		i := t.spare[n-1]
-		t.spare = t.spare[:n-1]
-		*t.node(i) = node{}
+	if i := t.spare; i != 0 {
+		n := t.change(i)
+		t.spare = n.next
+		*n = node{}
 		return i
 	}
 	if t.made%nodeChunk == 0 {
-		t.nodes = append(t.nodes, make([]node, nodeChunk))
+		t.nodes.put(t.nodes.grow(), make([]byte, nodeChunk*nodeBytes), nodeChunk*nodeBytes)
 	}
 	t.made++
+	t.change(t.made - 1)
 	return t.made - 1
+}
+
+// give makes a node spare.
+func (t *tree) give(i uint32) {
+	t.change(i).next = t.spare
+	t.spare = i
+}
+
+// meta implements [paged].
+func (t *tree) meta(_ uint32, dst []byte) []byte { return dst }
+
+// adopt implements [paged].
+func (t *tree) adopt(i uint32, meta []byte) error {
+	if l := &t.nodes.list[i]; len(meta) != 0 || l.size != nodeChunk*nodeBytes || l.used != l.size {
+		return errMeta
+	}
+	return nil
+}
+
+// adopted checks that all nodes are there.
+func (t *tree) adopted() error {
+	if t.root == 0 || t.root >= t.made || t.spare >= t.made || t.depth < 0 || t.depth > 40 {
+		return fmt.Errorf("a tree with node %d of %d as its root and depth %d", t.root, t.made, t.depth)
+	}
+	return t.nodes.complete((uint64(t.made) + nodeChunk - 1) / nodeChunk)
 }
 
 // bytes is what the entries take: a function of what is stored, as [operator.bytes] must be. Inner nodes and free room are
@@ -94,13 +147,20 @@ func prefixOf(key []byte) uint64 {
 }
 
 func (t *tree) key(r ref) []byte {
-	b := t.slab.at(r)
+	b := t.slab.store.bytes(r.page())[r.offset():]
 	n := binary.LittleEndian.Uint32(b)
 	return b[8 : 8+n : 8+n]
 }
 
 func (t *tree) value(r ref) []byte {
-	b := t.slab.at(r)
+	b := t.slab.store.bytes(r.page())[r.offset():]
+	k, v := binary.LittleEndian.Uint32(b), binary.LittleEndian.Uint32(b[4:])
+	return b[8+k : 8+k+v : 8+k+v]
+}
+
+// edit is value to be written in place.
+func (t *tree) edit(r ref) []byte {
+	b := t.slab.edit(r)
 	k, v := binary.LittleEndian.Uint32(b), binary.LittleEndian.Uint32(b[4:])
 	return b[8+k : 8+k+v : 8+k+v]
 }
@@ -232,20 +292,25 @@ func (t *tree) add(key, val []byte, w int64) (before int64) {
 		old := t.root
 		t.root = root.child[0]
 		t.freeBlock(root.block[0])
-		t.spare = append(t.spare, old)
+		t.give(old)
 		t.depth--
 	}
 	return before
 }
 
-// weight returns the weight of key, 0 when it is not there.
-func (t *tree) weight(key []byte) int64 {
+// leaf returns the leaf that may hold key.
+func (t *tree) leaf(key []byte) (uint32, *node) {
 	i := t.root
 	for range t.depth {
-		n := t.node(i)
+		n := nodeOf(t.nodes.bytes(i/nodeChunk), i) // t.node would be a call
 		i = n.child[t.descend(n, key)]
 	}
-	n := t.node(i)
+	return i, nodeOf(t.nodes.bytes(i/nodeChunk), i)
+}
+
+// weight returns the weight of key, 0 when it is not there.
+func (t *tree) weight(key []byte) int64 {
+	_, n := t.leaf(key)
 	if at, ok := t.search(n, key); ok {
 		return n.weight[at]
 	}
@@ -253,7 +318,7 @@ func (t *tree) weight(key []byte) int64 {
 }
 
 func (t *tree) addAt(ni uint32, depth int, key, val []byte, w int64) (before int64) {
-	n := t.node(ni)
+	n := nodeOf(t.nodes.edit(ni/nodeChunk), ni) // t.change would be a call
 	if depth == 0 {
 		return t.addLeaf(n, key, val, w)
 	}
@@ -336,7 +401,7 @@ func (t *tree) freeBlock(r ref) {
 func (t *tree) growRoot() {
 	old := t.root
 	t.root = t.take()
-	r := t.node(t.root)
+	r := t.change(t.root)
 	r.n, r.child[0], r.weight[0] = 1, old, t.node(old).sum()
 	t.depth++
 	t.splitChild(r, 0, t.depth-1)
@@ -346,7 +411,7 @@ func (t *tree) growRoot() {
 func (t *tree) splitChild(n *node, i uint32, depth int) {
 	ci := n.child[i]
 	di := t.take()
-	c, d := t.node(ci), t.node(di)
+	c, d := t.change(ci), t.change(di)
 	d.move(c, c.n/2)
 	t.reskip(c)
 	t.reskip(d)
@@ -368,7 +433,7 @@ func (t *tree) bound(n *node, i uint32, d *node) {
 // level merges n's children i and i+1 when they fit one node, else shares their entries evenly.
 func (t *tree) level(n *node, i uint32, depth int) {
 	ci, di := n.child[i], n.child[i+1]
-	c, d := t.node(ci), t.node(di)
+	c, d := t.change(ci), t.change(di)
 	if depth > 0 {
 		// The bound in n is the true lower bound of d's first child; d's own may be higher than keys that came later.
 		t.freeBlock(d.block[0])
@@ -382,7 +447,7 @@ func (t *tree) level(n *node, i uint32, depth int) {
 		c.next = d.next
 		n.weight[i] += n.weight[i+1]
 		n.close(i + 1)
-		t.spare = append(t.spare, di)
+		t.give(di)
 		return
 	}
 	var all node
@@ -407,19 +472,15 @@ func (t *tree) level(n *node, i uint32, depth int) {
 type cursor struct {
 	t    *tree
 	leaf *node
+	at   uint32 // the leaf's index
 	i    uint32
 }
 
 // seek returns a cursor on the first entry whose key is not below key.
 func (t *tree) seek(key []byte) cursor {
-	i := t.root
-	for range t.depth {
-		n := t.node(i)
-		i = n.child[t.descend(n, key)]
-	}
-	n := t.node(i)
+	i, n := t.leaf(key)
 	at, _ := t.search(n, key)
-	c := cursor{t, n, at}
+	c := cursor{t, n, i, at}
 	c.settle()
 	return c
 }
@@ -430,14 +491,14 @@ func (t *tree) first() cursor {
 	for range t.depth {
 		i = t.node(i).child[0]
 	}
-	c := cursor{t, t.node(i), 0}
+	c := cursor{t, t.node(i), i, 0}
 	c.settle()
 	return c
 }
 
 func (c *cursor) settle() {
 	for c.i >= c.leaf.n && c.leaf.next != 0 {
-		c.leaf, c.i = c.t.node(c.leaf.next), 0
+		c.leaf, c.at, c.i = c.t.node(c.leaf.next), c.leaf.next, 0
 	}
 }
 
@@ -463,7 +524,7 @@ func (t *tree) at(rank int64) (cursor, int64) {
 			k++
 		}
 		if d == 0 || k == n.n {
-			return cursor{t, n, k}.end(k == n.n), before
+			return cursor{t, n, i, k}.end(k == n.n), before
 		}
 		i = n.child[k]
 	}

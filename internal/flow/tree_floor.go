@@ -16,11 +16,11 @@ func (t *tree) floor(key []byte) cursor {
 	at, exact := t.search(n, key)
 	switch {
 	case exact:
-		return cursor{t, n, at}
+		return cursor{t, n, i, at}
 	case at > 0:
-		return cursor{t, n, at - 1}
+		return cursor{t, n, i, at - 1}
 	case left == 0: // node 0 is never used
-		return cursor{t, n, 0}.end(true)
+		return cursor{t, n, i, 0}.end(true)
 	}
 	// A lower bound may be lower than every key of its leaf: then the entry is the last one before it.
 	for range height {
@@ -28,5 +28,5 @@ func (t *tree) floor(key []byte) cursor {
 		left = n.child[n.n-1]
 	}
 	n = t.node(left)
-	return cursor{t, n, n.n - 1}
+	return cursor{t, n, left, n.n - 1}
 }

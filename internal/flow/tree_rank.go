@@ -13,8 +13,9 @@ func (t *tree) has(prefix []byte) bool {
 
 // set gives the cursor's entry another value. Cursors on the tree stay valid, slices of the old value do not.
 func (c *cursor) set(val []byte) {
+	s := &c.t.slab
 	old := c.leaf.block[c.i]
-	b := c.t.slab.at(old)
+	b := s.edit(old)
 	k, v := int(binary.LittleEndian.Uint32(b)), int(binary.LittleEndian.Uint32(b[4:]))
 	c.t.size += blockBytes(8+k+len(val)) - blockBytes(8+k+v)
 	if fits(8+k+v, 8+k+len(val)) {
@@ -22,14 +23,13 @@ func (c *cursor) set(val []byte) {
 		copy(b[8+k:], val)
 		return
 	}
-	to := c.t.slab.alloc(8 + k + len(val))
-	b = c.t.slab.at(old)
-	d := c.t.slab.at(to)
+	to := s.alloc(8 + k + len(val))
+	d := s.at(to)
 	copy(d, b[:8+k])
 	binary.LittleEndian.PutUint32(d[4:], uint32(len(val)))
 	copy(d[8+k:], val)
-	c.leaf.block[c.i] = to
-	c.t.slab.release(old)
+	c.t.change(c.at).block[c.i] = to
+	s.release(old)
 }
 
 // appendSuccessor appends the least key that is above every key that begins with prefix, which must have a byte below 255.

@@ -2,8 +2,6 @@ package flow
 
 import (
 	"encoding/binary"
-
-	"laaster/internal/change"
 )
 
 // expiry takes the rows of one table away when their time to live is over, by the engine's time.
@@ -86,7 +84,7 @@ func (e *expiry) settle(t *tableState, x *exec) {
 			e.move(x.stamp, w.key, -1)
 			e.stamps.remove(h, r)
 		case row != nil && r == 0:
-			putInt(e.stamps.value(e.stamps.insert(h, w.key, 8)), x.stamp)
+			putInt(e.stamps.edit(e.stamps.insert(h, w.key, 8)), x.stamp)
 			e.move(x.stamp, w.key, 1)
 		}
 	}
@@ -102,7 +100,7 @@ func (e *expiry) move(stamp int64, key []byte, w int64) {
 
 // waiting implements [clocked].
 func (e *expiry) waiting(until, limit int64) int64 {
-	if e.order.nodes == nil {
+	if e.order.absent() {
 		return e.queue.waiting(until-e.ttl, limit)
 	}
 	return e.order.before(appendTime(nil, until-e.ttl+1))
@@ -110,7 +108,7 @@ func (e *expiry) waiting(until, limit int64) int64 {
 
 // next implements [clocked].
 func (e *expiry) next() int64 {
-	if e.order.nodes == nil {
+	if e.order.absent() {
 		if s := e.queue.first(); s != never {
 			return s + e.ttl
 		}
@@ -124,10 +122,20 @@ func (e *expiry) next() int64 {
 
 func (e *expiry) bytes() int {
 	n := e.queue.bytes()
-	if e.order.nodes != nil {
+	if !e.order.absent() {
 		n += e.stamps.bytes() + e.order.bytes()
 	}
 	return n
+}
+
+func (e *expiry) state(k *keeper, kept bool) {
+	if !kept {
+		k.queue(&e.queue)
+		return
+	}
+	k.table(&e.stamps)
+	k.tree(&e.order)
+	k.sum(&e.sum)
 }
 
 // appendTime appends a time so that the order of the bytes is that of the times.
@@ -137,98 +145,3 @@ func appendTime(dst []byte, t int64) []byte {
 
 // timeOfKey reads what appendTime wrote.
 func timeOfKey(b []byte) int64 { return int64(binary.BigEndian.Uint64(b) ^ 1<<63) }
-
-// rowQueue holds rows in the order in which they came, four bytes more for each: first in, first out.
-type rowQueue struct {
-	chunks [][]byte
-	spare  []byte
-	at     int     // in chunks[0]: the oldest row
-	runs   []runOf // stamps of the rows, run-length encoded
-	past   int     // how many of runs are over
-	n      int64
-	sum    sum128
-	held   int // bytes of chunks
-}
-
-const queueChunk = 64 << 10
-
-func (q *rowQueue) push(row change.Row, stamp int64) {
-	need := 4 + len(row)
-	if n := len(q.chunks); n == 0 || cap(q.chunks[n-1])-len(q.chunks[n-1]) < need {
-		chunk := q.spare
-		q.spare = nil
-		if cap(chunk) < need {
-			chunk = make([]byte, 0, max(queueChunk, need))
-			q.held += cap(chunk)
-		}
-		q.chunks = append(q.chunks, chunk[:0])
-	}
-	last := &q.chunks[len(q.chunks)-1]
-	*last = binary.LittleEndian.AppendUint32(*last, uint32(len(row)))
-	*last = append(*last, row...)
-	if n := len(q.runs); n > q.past && q.runs[n-1].stamp == stamp {
-		q.runs[n-1].n++
-	} else {
-		q.runs = append(q.runs, runOf{stamp, 1})
-	}
-	q.n++
-	q.sum.add(queueDigest(row, stamp))
-}
-
-func queueDigest(row change.Row, stamp int64) sum128 {
-	return hash128(domainQueue+uint64(stamp)*mixA, row)
-}
-
-// due reports whether the oldest row came at until or before.
-func (q *rowQueue) due(until int64) bool {
-	return q.past < len(q.runs) && q.runs[q.past].stamp <= until
-}
-
-// pop takes the oldest row, of which there must be one, out. It is valid until the next push.
-func (q *rowQueue) pop() change.Row {
-	if q.at == len(q.chunks[0]) {
-		if c := cap(q.chunks[0]); q.spare == nil && c == queueChunk {
-			q.spare = q.chunks[0]
-		} else {
-			q.held -= c
-		}
-		q.chunks = append(q.chunks[:0], q.chunks[1:]...)
-		q.at = 0
-	}
-	b := q.chunks[0][q.at:]
-	n := int(binary.LittleEndian.Uint32(b))
-	q.at += 4 + n
-	q.n--
-	row := change.Row(b[4 : 4+n : 4+n])
-	run := &q.runs[q.past]
-	q.sum.sub(queueDigest(row, run.stamp))
-	if run.n--; run.n == 0 {
-		q.past++
-	}
-	if q.past > len(q.runs)/2 { // moving the rest is paid for by what went
-		q.runs = append(q.runs[:0], q.runs[q.past:]...)
-		q.past = 0
-	}
-	return row
-}
-
-// waiting counts the rows that came at until or before, as far as limit.
-func (q *rowQueue) waiting(until, limit int64) (n int64) {
-	for _, r := range q.runs[q.past:] {
-		if r.stamp > until || n > limit {
-			break
-		}
-		n += int64(r.n)
-	}
-	return n
-}
-
-// first returns the stamp of the oldest row; never when there is none.
-func (q *rowQueue) first() int64 {
-	if q.past == len(q.runs) {
-		return never
-	}
-	return q.runs[q.past].stamp
-}
-
-func (q *rowQueue) bytes() int { return q.held + cap(q.runs)*16 }

@@ -16,4 +16,5 @@ func (u *union) apply(_ *exec, in [][]delta) []delta {
 }
 
 func (u *union) bytes() int   { return 0 }
+func (*union) state(*keeper)  {}
 func (u *union) name() string { return "union" }

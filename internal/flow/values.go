@@ -46,4 +46,5 @@ func (v *values) apply(x *exec, _ []delta) []delta {
 }
 
 func (v *values) bytes() int   { return 0 }
+func (*values) state(*keeper)  {}
 func (v *values) name() string { return "values" }

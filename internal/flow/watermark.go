@@ -2,6 +2,7 @@ package flow
 
 import (
 	"encoding/binary"
+	"fmt"
 	"slices"
 
 	"laaster/internal/change"
@@ -100,6 +101,14 @@ func (w *watermark) save() {
 func (w *watermark) restore() {
 	s := &w.saved
 	w.max, w.mark, w.last, w.rows, w.late = s.max, s.mark, s.last, s.rows, w.late[:s.late]
+}
+
+func (w *watermark) state(k *keeper) {
+	for _, n := range []*int64{&w.max, &w.mark, &w.before, &w.last} {
+		k.i64(n)
+	}
+	k.flag(&w.quiet)
+	k.u64(&w.rows)
 }
 
 // together is the watermark of several tables: the least of theirs, quiet ones apart. It only grows: what a quiet table sends later than
@@ -244,6 +253,33 @@ func (m *marks) end() {
 	}
 }
 
+// state has the groups; the tables have their own marks.
+func (m *marks) state(k *keeper) {
+	if n := k.length(len(m.groups)); n != len(m.groups) {
+		k.fail(fmt.Errorf("%d combined watermarks, the program has %d", n, len(m.groups)))
+		return
+	}
+	for _, g := range m.groups {
+		was := slices.Clone(g.tables)
+		if g.state(k); !slices.Equal(was, g.tables) {
+			k.fail(fmt.Errorf("a watermark of tables %v, the program has one of %v", g.tables, was))
+			return
+		}
+	}
+}
+
+func (g *together) state(k *keeper) {
+	n := k.length(len(g.tables))
+	if k.loading {
+		g.tables = make([]int, n)
+	}
+	for i := range g.tables {
+		k.num(&g.tables[i])
+	}
+	k.i64(&g.before)
+	k.i64(&g.now)
+}
+
 // fingerprint appends what the watermarks are.
 func (m *marks) fingerprint(b []byte) []byte {
 	for _, w := range m.of {
@@ -354,4 +390,5 @@ func (o *onTime) apply(x *exec, in []delta) []delta {
 }
 
 func (o *onTime) bytes() int   { return 0 }
+func (*onTime) state(*keeper)  {}
 func (o *onTime) name() string { return "on time" }

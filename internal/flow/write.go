@@ -87,12 +87,7 @@ func (e *Engine) record(t *tableState, en *change.Entry, rec *change.Record, out
 
 // seenBefore reports whether the row's primary key is remembered, and remembers it.
 func (e *Engine) seenBefore(t *tableState, row change.Row) bool {
-	e.key = binary.LittleEndian.AppendUint32(e.key[:0], t.rules.Catalog)
-	e.key = append(e.key, t.keyOf(row)...)
-	seen := &e.seen
-	if t.seen != nil {
-		seen = t.seen
-	}
+	seen := e.seenOf(t, t.keyOf(row))
 	h := seen.t.hash(e.key)
 	if seen.t.find(h, e.key) != 0 {
 		return true
@@ -102,12 +97,30 @@ func (e *Engine) seenBefore(t *tableState, row change.Row) bool {
 	return false
 }
 
+// seenOf returns where the primary keys of a table are remembered, with e.key being what key is remembered as.
+func (e *Engine) seenOf(t *tableState, key []byte) *window {
+	e.key = binary.LittleEndian.AppendUint32(e.key[:0], t.rules.Catalog)
+	e.key = append(e.key, key...)
+	if t.seen != nil {
+		return t.seen
+	}
+	return &e.seen
+}
+
+// remembers reports whether a row of a kept table came before its rows were kept.
+func (e *Engine) remembers(t *tableState, row change.Row) bool {
+	seen := e.seenOf(t, t.keyOf(row))
+	return seen.t.find(seen.t.hash(e.key), e.key) != 0
+}
+
 // put writes one row of a kept table.
 func (e *Engine) put(t *tableState, op change.Op, row change.Row, bitmap []byte, out *change.Outcome) *change.Reject {
 	key := t.keyOf(row)
 	h := t.rows.hash(key)
 	r, old := t.lookup(h, key)
 	switch {
+	case old == nil && t.partial && e.remembers(t, row):
+		out.Duplicates++
 	case old == nil:
 		// Rows of a merge may be partial, so nobody has checked what they lack.
 		if op == change.OpMerge {

@@ -146,7 +146,7 @@ func (d *differ) table(old, now *CatalogTable) {
 		o, n := old.Options[k], now.Options[k]
 		switch {
 		case o == n:
-		case k == "owner" || k == "version":
+		case k == "owner" || k == "version" || k == "audit" || k == "priority":
 			d.note(what+", option "+k, cmp.Or(o, "none"), cmp.Or(n, "none"))
 		default:
 			d.refuse(what+", option "+k, cmp.Or(o, "none"), cmp.Or(n, "none"), restart)

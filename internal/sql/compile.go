@@ -318,8 +318,8 @@ func (c *compiler) program() *flow.Program {
 			p.Views = append(p.Views, r.plan)
 		}
 	}
-	p.Errors, p.Late = len(c.rels), len(c.rels)+1
-	p.Relations = append(p.Relations, flow.ErrorsRelation(p.Errors), flow.LateRelation(p.Late))
+	p.Errors, p.Late, p.Audit = len(c.rels), len(c.rels)+1, len(c.rels)+2
+	p.Relations = append(p.Relations, flow.ErrorsRelation(p.Errors), flow.LateRelation(p.Late), flow.AuditRelation(p.Audit))
 	p.Catalog = c.catalog().JSON()
 	return p
 }

@@ -71,19 +71,19 @@ func privilege(name string) app.Privilege {
 	return 0
 }
 
-// systemRelation returns laaster.errors or laaster.late when it is named, else nil.
+// systemRelation returns the system table when one is named, else nil.
 func (c *compiler) systemRelation(q syntax.QName) *relation {
 	if len(q) != 2 || q[0].Text != "laaster" {
 		return nil
 	}
 	name := q.String()
 	switch name {
-	case "laaster.errors", "laaster.late":
+	case "laaster.errors", "laaster.late", "laaster.audit":
 		return &relation{name: name}
 	}
-	hint := didYouMean(name, []string{"laaster.errors", "laaster.late"})
+	hint := didYouMean(name, []string{"laaster.errors", "laaster.late", "laaster.audit"})
 	if hint == "" {
-		hint = "the system tables are laaster.errors and laaster.late"
+		hint = "the system tables are laaster.errors, laaster.late and laaster.audit"
 	}
 	c.fail(q.At(), hint, "system table %s does not exist", quoted(name))
 	return nil

@@ -18,12 +18,13 @@ const (
 	columnOption
 	intervalOption
 	emitOption
+	priorityOption
 )
 
 // tableOptions are the keys of WITH (..) on a table.
 func tableOptions(key string) (optionKind, bool) {
 	switch key {
-	case "append_only":
+	case "append_only", "audit":
 		return boolOption, true
 	case "owner", "version":
 		return textOption, true
@@ -31,11 +32,13 @@ func tableOptions(key string) (optionKind, bool) {
 		return columnOption, true
 	case "lateness", "idle", "ttl", "dedupe":
 		return intervalOption, true
+	case "priority":
+		return priorityOption, true
 	}
 	return 0, false
 }
 
-const tableOptionNames = "append_only event_time lateness idle ttl dedupe owner version"
+const tableOptionNames = "append_only audit event_time lateness idle ttl dedupe priority owner version"
 
 // viewOptionKinds are the keys of WITH (..) on a view.
 func viewOptionKinds(key string) (optionKind, bool) {
@@ -192,6 +195,17 @@ func (c *compiler) optionText(o syntax.Option, kind optionKind, t *app.Table) st
 		if text != "final" && text != "changes" {
 			c.fail(v.Span, "'changes' is the default; 'final' waits until a window is closed", "emit must be 'changes' or 'final'")
 		}
+	case priorityOption:
+		switch text {
+		case "low":
+			t.Priority = app.LowPriority
+		case "normal":
+		case "high":
+			t.Priority = app.HighPriority
+		default:
+			c.fail(v.Span, "'normal' is the default; writes of low priority are refused first when more comes than can be taken, those of high last",
+				"priority must be 'low', 'normal' or 'high'")
+		}
 	}
 	return text
 }
@@ -204,6 +218,8 @@ func optionExample(kind optionKind) string {
 		return "'5 seconds'"
 	case emitOption:
 		return "'final'"
+	case priorityOption:
+		return "'low'"
 	}
 	return "'name'"
 }

@@ -122,7 +122,7 @@ func wanted() []string {
 	}
 	return append(out, "keyed table", "append-only table", "keyed table with ttl", "append-only table with ttl", "NaN, infinity and large numbers", "late rows",
 		"time ahead of the log", "pause", "duplicate row", "update by a filter", "several rows by a filter", "rows by a filter on NULL", "all rows by a filter",
-		"hand over", "emit final", "view on a view", "diamond", "with", "values", "unnest", "generate_series", "outer unnest", "with ordinality", "with ties", "limit", "offset",
+		"hand over", "restart", "emit final", "view on a view", "diamond", "with", "values", "unnest", "generate_series", "outer unnest", "with ordinality", "with ties", "limit", "offset",
 		"distinct", "distinct on", "where", "now()", "having", "grouping sets", "group by expression", "case", "coalesce", "scalar sub-query", "correlated scalar",
 		"in (query)", "not in (query)", "exists", "not exists", "exists or something", "comparison with a sub-query", "correlated sub-query", "lateral aggregate",
 		"lateral top-n", "interval join", "join", "left join", "right join", "full join", "cross join", "join with a residual", "union all", "union", "intersect", "except")

@@ -17,6 +17,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"laaster/internal/change"
+	"laaster/internal/checkpoint"
 	"laaster/internal/expr"
 	"laaster/internal/flow"
 	"laaster/internal/kit/testkit"
@@ -147,6 +148,7 @@ type caseRun struct {
 	steps  []step
 	prog   *flow.Program
 	engine *flow.Engine
+	store  *checkpoint.Store // of the engine, see restart; nil: none yet
 	rows   []map[string]change.Row
 	marks  map[string]*watermark // of the tables, as the oracle computes them
 	b      change.Builder
@@ -313,6 +315,7 @@ func (r *caseRun) start() error {
 // begin makes a new engine.
 func (r *caseRun) begin(p *flow.Program) (err error) {
 	r.prog = p
+	r.forget()
 	r.engine, err = flow.New(r.prog, flow.Options{})
 	r.seq = 0
 	r.rows = make([]map[string]change.Row, len(r.prog.Relations))
@@ -356,7 +359,7 @@ func (r *caseRun) apply(stamp int64, entries ...change.Entry) error {
 			}
 		}
 	}
-	return nil
+	return r.restart(stamp)
 }
 
 // entry is a step as the log has it.
@@ -660,6 +663,7 @@ func TestOracle(t *testing.T) {
 
 // guarded plays a case; a panic of the engine is a failure like another.
 func guarded(r *caseRun) (err error) {
+	defer r.forget()
 	defer caught(&err)
 	return r.play()
 }
