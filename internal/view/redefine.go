@@ -3,8 +3,6 @@ package view
 import (
 	"slices"
 
-	"github.com/tidwall/btree"
-
 	"laaster/internal/change"
 	"laaster/internal/expr"
 )
@@ -28,9 +26,9 @@ func (s *Store) Redefine(added []Added) []*expr.Relation {
 		r.ID = len(rels)
 		out[i] = &r
 		rels = append(rels, &r)
-		states[i] = relation{tree: newTree(), birth: a.Birth}
+		states[i] = relation{tree: newTree(&s.cache), birth: a.Birth}
 		if a.From != nil {
-			states[i].tree, states[i].last = a.From.take(a.Index, a.From == s)
+			states[i].tree, states[i].last = s.take(a)
 		}
 	}
 	s.mu.Lock()
@@ -46,21 +44,24 @@ func (s *Store) Drop(gone []int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, id := range gone {
-		s.mu.state[id].tree, s.mu.state[id].view, s.mu.state[id].gone = newTree(), nil, true
+		r := &s.mu.state[id]
+		r.tree.forget()
+		r.tree, r.gone = newTree(&s.cache), true
 	}
 	s.wakeLocked()
 }
 
-// take returns the rows of a relation and when they changed last; unless keep is set the relation is empty then.
-func (s *Store) take(rel int, keep bool) (rows *btree.BTreeG[item], last uint64) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	r := &s.mu.state[rel]
-	if rows, last = r.tree, r.last; keep {
-		return rows.Copy(), last
+// take returns the rows of a relation of another store, which has none of it then, or a copy of one of its own, and when they changed last.
+func (s *Store) take(a Added) (*tree, uint64) {
+	a.From.mu.Lock()
+	defer a.From.mu.Unlock()
+	r := &a.From.mu.state[a.Index]
+	if a.From == s {
+		return r.tree.alias(), r.last
 	}
-	r.tree, r.view = newTree(), nil
-	return rows, last
+	t := r.tree
+	r.tree = newTree(&a.From.cache)
+	return t.move(&s.cache), r.last
 }
 
 // Translate renames the relations of e, which nobody else has yet: to[i] is the index in the store of the program's relation i. Its deltas

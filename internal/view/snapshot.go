@@ -1,10 +1,6 @@
 package view
 
-import (
-	"github.com/tidwall/btree"
-
-	"laaster/internal/change"
-)
+import "laaster/internal/change"
 
 // Snapshot is some relations at one position. It never changes, needs no closing, may be read concurrently and keeps the
 // memory of its rows alive. Keys and rows that it hands out are read-only.
@@ -16,7 +12,7 @@ type Snapshot struct {
 
 type snapshotRelation struct {
 	id   int
-	tree *btree.BTreeG[item]
+	rows shared
 	last uint64
 }
 
@@ -25,13 +21,13 @@ func (s *Store) Snapshot(rels ...int) *Snapshot {
 	snap := &Snapshot{rels: make([]snapshotRelation, len(rels))}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.mu.failed != nil {
+		panic(s.mu.failed)
+	}
 	snap.seq, snap.stamp = s.mu.head, s.mu.stamp
 	for i, id := range rels {
 		r := &s.mu.state[id]
-		if r.view == nil {
-			r.view = r.tree.Copy()
-		}
-		snap.rels[i] = snapshotRelation{id, r.view, max(r.last, r.birth)}
+		snap.rels[i] = snapshotRelation{id, r.tree.share(), max(r.last, r.birth)}
 	}
 	return snap
 }
@@ -56,25 +52,14 @@ func (s *Snapshot) find(rel int) *snapshotRelation {
 func (s *Snapshot) LastChange(rel int) uint64 { return s.find(rel).last }
 
 // Len returns the number of rows of rel.
-func (s *Snapshot) Len(rel int) int { return s.find(rel).tree.Len() }
+func (s *Snapshot) Len(rel int) int { return s.find(rel).rows.rows }
 
 // Get returns the row of rel with this key.
-func (s *Snapshot) Get(rel int, key []byte) (change.Row, bool) {
-	it, ok := s.find(rel).tree.Get(appendItemKey(make(item, 0, itemHeader+len(key)), key))
-	if !ok {
-		return nil, false
-	}
-	return it.row(), true
-}
+func (s *Snapshot) Get(rel int, key []byte) (change.Row, bool) { return s.find(rel).rows.get(key) }
 
 // Ascend calls fn for each row of rel whose key is at or after from, in the order of keys, until fn returns false. A nil from
 // is the beginning; to go on after a key, append a zero byte to it.
 func (s *Snapshot) Ascend(rel int, from []byte, fn func(key []byte, row change.Row) bool) {
-	tree := s.find(rel).tree
-	each := func(it item) bool { return fn(it.key(), it.row()) }
-	if len(from) == 0 {
-		tree.Scan(each)
-		return
-	}
-	tree.Ascend(appendItemKey(make(item, 0, itemHeader+len(from)), from), each)
+	rows := &s.find(rel).rows
+	rows.ascend(rows.root, bounds{end: true}, from, fn)
 }

@@ -1,14 +1,14 @@
 package view
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"github.com/tidwall/btree"
 
 	"laaster/internal/change"
 	"laaster/internal/expr"
@@ -20,12 +20,26 @@ const DefaultRingBytes = 16 << 20
 // Options of a Store. The zero value is ready to use.
 type Options struct {
 	RingBytes int // memory for recent epochs, at least one epoch is kept; default DefaultRingBytes
+	// Memory is how many bytes of rows Load reads at once; the others are read when they are needed, and then not kept beyond it, until Trim says
+	// another limit. Default 0: Load reads none, and what is read is kept.
+	Memory int64
+
+	// Damaged is told why rows could not be read from a checkpoint before whoever needed them panics with that error (a *checkpoint.Damage, or one of reading).
+	// The store cannot go on: nothing more than it may be read from it. It is called from any goroutine. Nil: nobody is told.
+	Damaged func(error)
 }
 
 // Store is the state of all relations at one position. Apply has one caller; every other method may be called
 // concurrently with it and with each other.
 type Store struct {
-	rels atomic.Pointer[[]*expr.Relation]
+	rels  atomic.Pointer[[]*expr.Relation]
+	cache cache
+	trim  struct {
+		sync.Mutex
+		at turn
+	}
+	frozen *Frozen    // being written; Apply's caller alone has it
+	stored storedRing // of the newest checkpoint; Apply's caller alone has it
 
 	mu struct {
 		sync.Mutex
@@ -33,7 +47,7 @@ type Store struct {
 		stamp   int64  // of the epoch at head
 		state   []relation
 		ring    ring
-		key     item              // scratch for lookups
+		failed  error             // rows that an epoch changes could not be read: what is here is of no position
 		waiting []waiter          // in no order
 		tell    []chan<- struct{} // told of each epoch, never blocking
 	}
@@ -41,11 +55,10 @@ type Store struct {
 
 // relation is one table or view.
 type relation struct {
-	tree  *btree.BTreeG[item]
-	view  *btree.BTreeG[item] // a copy of tree as it is, shared by all snapshots until the next change; nil when there is none
-	last  uint64              // position of the last change
-	birth uint64              // cursors below it belong to another definition
-	gone  bool                // it was dropped: nobody need wait for it
+	tree  *tree
+	last  uint64 // position of the last change
+	birth uint64 // cursors below it belong to another definition
+	gone  bool   // it was dropped: nobody need wait for it
 }
 
 type waiter struct {
@@ -60,17 +73,14 @@ func New(rels []*expr.Relation, opt Options) *Store {
 		opt.RingBytes = DefaultRingBytes
 	}
 	s := &Store{}
+	s.cache.damaged = opt.Damaged
 	s.rels.Store(&rels)
 	s.mu.ring.limit = opt.RingBytes
 	s.mu.state = make([]relation, len(rels))
 	for i := range s.mu.state {
-		s.mu.state[i].tree = newTree()
+		s.mu.state[i].tree = newTree(&s.cache)
 	}
 	return s
-}
-
-func newTree() *btree.BTreeG[item] {
-	return btree.NewBTreeGOptions(itemLess, btree.Options{NoLocks: true})
 }
 
 // Relations returns the relations by their index in this store: those that New was given, then those that Redefine added. One that is
@@ -78,18 +88,29 @@ func newTree() *btree.BTreeG[item] {
 func (s *Store) Relations() []*expr.Relation { return *s.rels.Load() }
 
 // Apply moves the store to e's position. Epochs come in ascending order; one at or below the head is a bug of the
-// caller and panics. e stays in the ring and must never change.
+// caller and panics. e stays in the ring and must never change. It may have to read rows from a checkpoint, without holding up readers; if they
+// cannot be read it panics as readers do, see Options.
 func (s *Store) Apply(e *change.Epoch) {
+	if s.cache.cold.Load() > 0 {
+		s.warm(e)
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if e.Seq <= s.mu.head {
 		panic(fmt.Sprintf("view: epoch %d applied at position %d", e.Seq, s.mu.head))
 	}
+	whole := false
+	defer func() {
+		if !whole {
+			s.mu.failed = errors.New("view: the rows are not whole, since an epoch could not be applied")
+		}
+	}()
 	for i := range e.Deltas {
 		s.applyLocked(&e.Deltas[i], e.Seq)
 	}
 	s.mu.head, s.mu.stamp = e.Seq, e.Stamp
 	s.mu.ring.push(e)
+	whole = true
 	s.wakeLocked()
 }
 
@@ -98,16 +119,23 @@ func (s *Store) applyLocked(d *change.Delta, seq uint64) {
 	if len(d.Changes) == 0 {
 		return
 	}
-	r.view, r.last = nil, seq
-	for i := range d.Changes {
-		c := &d.Changes[i]
-		if c.New != nil {
-			r.tree.Set(newItem(c.Key, c.New))
+	r.last = seq
+	r.tree.apply(ascending(d.Changes))
+}
+
+// ascending returns changes in the order of keys, the last of each key: as they are, unless their maker did not keep to it.
+func ascending(changes []change.RowChange) []change.RowChange {
+	byKey := func(a, b change.RowChange) int { return bytes.Compare(a.Key, b.Key) }
+	for i := 1; i < len(changes); i++ {
+		if byKey(changes[i-1], changes[i]) < 0 {
 			continue
 		}
-		s.mu.key = appendItemKey(s.mu.key[:0], c.Key)
-		r.tree.Delete(s.mu.key)
+		changes = slices.Clone(changes)
+		slices.Reverse(changes)
+		slices.SortStableFunc(changes, byKey)
+		return slices.CompactFunc(changes, func(a, b change.RowChange) bool { return bytes.Equal(a.Key, b.Key) })
 	}
+	return changes
 }
 
 // wakeLocked ends the waits that are over and tells the listeners.
@@ -259,15 +287,26 @@ type Stats struct {
 	Rows      int // of all relations
 	Epochs    int // in the ring
 	RingBytes int
+
+	Leaves    int64 // pages of rows
+	Stored    int64 // of these: in the newest checkpoint as they are
+	Cold      int64 // of these: not in memory, about
+	Resident  int64 // bytes of the pages in memory
+	Loads     int64 // pages that were read from checkpoints
+	Waits     int64 // of these: that Apply, and so the engine, waited for
+	Evictions int64 // pages whose memory was freed
 }
 
 // Stats counts what the store holds.
 func (s *Store) Stats() Stats {
+	c := &s.cache
+	st := Stats{Leaves: c.leaves.Load(), Stored: c.stored.Load(), Cold: c.cold.Load(), Resident: c.resident.Load(), Loads: c.loads.Load(), Waits: c.waits.Load(),
+		Evictions: c.evictions.Load()}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	st := Stats{Epochs: len(s.mu.ring.epochs) - s.mu.ring.start, RingBytes: s.mu.ring.bytes}
+	st.Epochs, st.RingBytes = len(s.mu.ring.epochs)-s.mu.ring.start, s.mu.ring.bytes
 	for i := range s.mu.state {
-		st.Rows += s.mu.state[i].tree.Len()
+		st.Rows += s.mu.state[i].tree.rows
 	}
 	return st
 }
