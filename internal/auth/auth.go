@@ -8,6 +8,7 @@
 package auth
 
 import (
+	"net/netip"
 	"strings"
 	"sync/atomic"
 
@@ -19,6 +20,9 @@ import (
 type Principal struct {
 	Subject string // auth_subject()
 	Role    string // auth_role()
+	// From is the address that the request came from, without a port; IPv6 by its /64, which one caller has. What is shared out
+	// between callers is shared out by subject and address: without tokens all have one subject. The zero value is one caller, too.
+	From netip.Addr
 }
 
 // Anonymous returns the principal of callers without a token.
@@ -76,4 +80,19 @@ func privilegeName(p app.Privilege) string {
 		}
 	}
 	return strings.Join(names, ", ")
+}
+
+// At returns p as it calls from remote, an address with a port as net/http gives it. What is no IP address leaves p as it is.
+func (p Principal) At(remote string) Principal {
+	a, err := netip.ParseAddrPort(remote)
+	if err != nil {
+		return p
+	}
+	p.From = a.Addr().Unmap().WithZone("")
+	if p.From.Is6() {
+		if net, err := p.From.Prefix(64); err == nil {
+			p.From = net.Addr()
+		}
+	}
+	return p
 }

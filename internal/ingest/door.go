@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -32,10 +33,11 @@ const encodeTime = 10 * time.Second
 
 // Limits bounds what one request may hold.
 type Limits struct {
-	Row          int // bytes of one encoded row; larger: too_large
-	Body         int // bytes of one request body; larger: too_large
-	DedupeMemory int // bytes of remembered ids; at it: busy for writes that would add one
-	Requests     int // bytes of all requests being read, checked or answered; full: busy
+	Row          int           // bytes of one encoded row; larger: too_large
+	Body         int           // bytes of one request body; larger: too_large
+	DedupeMemory int           // bytes of remembered ids; at it: busy for writes that would add one
+	Requests     int           // bytes of all requests being read, checked or answered; full: busy
+	DedupeWindow time.Duration // how long ids are remembered; 0 is 10 minutes
 }
 
 // Options is what a Door is made of.
@@ -46,6 +48,7 @@ type Options struct {
 	Clock   run.Clock
 	Metrics *observe.Metrics
 	Limits  Limits
+	Ack     string // what an answer promises: durable, buffered or memory
 	// Position returns the text of a position of this shard.
 	Position func(seq uint64) string
 	// Applied returns the sequence that every view has reached.
@@ -60,13 +63,17 @@ type Door struct {
 	tables   atomic.Pointer[map[string]*table]
 	decoders sync.Pool // *rowDecoder
 	budget   budget
+	claims   claims
 }
 
 // NewDoor compiles the tables' defaults and checks.
 func NewDoor(opt Options) (*Door, error) {
 	d := &Door{opt: opt}
 	d.decoders.New = func() any { return new(rowDecoder) }
-	d.budget.limit = int64(opt.Limits.Requests)
+	d.budget.limit, d.budget.meters = opt.Limits.Requests, opt.Writer.meters
+	if d.claims.window = opt.Limits.DedupeWindow; d.claims.window == 0 {
+		d.claims.window = 10 * time.Minute
+	}
 	return d, d.Use(opt.Tables)
 }
 
@@ -108,6 +115,8 @@ type Request struct {
 	Lines    bool      // Rows is NDJSON
 	Filter   string    // OpUpdate, OpDelete: which rows, as a PostgREST query string
 	Key      string    // Idempotency-Key; empty: none
+	Producer string    // in place of a key: who numbers its requests; empty: nobody
+	Sequence uint64    // with Producer: the request's number, from 1
 	Atomic   bool      // all rows or none
 	Early    bool      // answer once durable, without the final outcome
 	ID       string    // request id
@@ -121,6 +130,9 @@ type Request struct {
 // The transport counts the problems that it answers.
 func (d *Door) Write(ctx context.Context, who auth.Principal, r *Request) (*wire.WriteResult, *wire.Problem) {
 	defer r.share.free()
+	if problem := d.refuses(ctx, who, r.Table, len(r.Rows)); problem != nil {
+		return nil, problem
+	}
 	result, problem := d.write(ctx, who, r)
 	if problem != nil { // several writes may be refused with one and the same
 		own := *problem
@@ -131,12 +143,17 @@ func (d *Door) Write(ctx context.Context, who auth.Principal, r *Request) (*wire
 
 // write is Write for a caller who frees the request's share once the answer is out.
 func (d *Door) write(ctx context.Context, who auth.Principal, r *Request) (*wire.WriteResult, *wire.Problem) {
-	r.share.of = &d.budget
+	r.share.begin(&d.budget, who, d.known(r.Table))
 	t, problem := d.admit(who, r)
 	if problem != nil {
 		return nil, problem
 	}
-	j := &job{door: d, table: t, who: who, r: r, ctx: ctx, began: d.opt.Clock.Now()}
+	room, problem := d.opt.Writer.enter(ctx, who, t.rules.Table.Priority, r.Table, len(r.Rows)+len(r.Filter))
+	if problem != nil {
+		return nil, problem
+	}
+	defer room.drop()
+	j := &job{door: d, table: t, who: who, r: r, ctx: ctx, ticket: room, began: d.opt.Clock.Now()}
 	if problem := j.encode(); problem != nil {
 		return nil, problem
 	}
@@ -149,10 +166,36 @@ func (d *Door) write(ctx context.Context, who auth.Principal, r *Request) (*wire
 	rows.WithLabelValues(r.Table, "accepted").Add(float64(result.Accepted))
 	rows.WithLabelValues(r.Table, "duplicate").Add(float64(result.Duplicates))
 	rows.WithLabelValues(r.Table, "rejected").Add(float64(len(result.Rejected)))
-	if j.single && len(result.Rejected) == 1 {
+	// A number of a producer is used up by a result and not by a problem, so its refused rows are always told in a result.
+	if j.single && len(result.Rejected) == 1 && r.Producer == "" {
 		return nil, result.Rejected[0].Error
 	}
 	return result, nil
+}
+
+// known returns the name of a table if there is such a table: metrics take no names that callers make up.
+func (d *Door) known(table string) string {
+	if (*d.tables.Load())[table] == nil {
+		return ""
+	}
+	return table
+}
+
+// refuses says why a write of so many bytes would be refused for want of room, before its body is read; nil when it would not, or when the table is
+// not there. It is what a flood costs. The answer to one who floods takes a while.
+func (d *Door) refuses(ctx context.Context, who auth.Principal, table string, bytes int) *wire.Problem {
+	t := (*d.tables.Load())[table]
+	if t == nil {
+		return nil
+	}
+	problem, wait := d.opt.Writer.refuses(who, t.rules.Table.Priority, table, bytes)
+	if wait > 0 {
+		select {
+		case <-d.opt.Clock.After(wait):
+		case <-ctx.Done():
+		}
+	}
+	return problem
 }
 
 // admit decides whether the caller may do this to that table.
@@ -164,8 +207,11 @@ func (d *Door) admit(who auth.Principal, r *Request) (*table, *wire.Problem) {
 	if p := d.opt.Rules.Allow(who, r.Table, needs(r.Op)); p != nil {
 		return nil, p
 	}
-	if len(r.Key) > maxKey || !utf8.ValidString(r.Key) {
-		return nil, wire.NewProblem(wire.InvalidRequest, fmt.Sprintf("an idempotency key has at most %d bytes of UTF-8", maxKey)).WithField("Idempotency-Key", "")
+	if len(r.Key) > maxKey || strings.HasPrefix(r.Key, "\x00") || !utf8.ValidString(r.Key) {
+		return nil, wire.NewProblem(wire.InvalidRequest, fmt.Sprintf("an idempotency key has at most %d bytes of UTF-8 and does not begin with a zero byte", maxKey)).WithField("Idempotency-Key", "")
+	}
+	if p := r.numbered(); p != nil {
+		return nil, p
 	}
 	if r.Op != change.OpInsert && !t.rules.Table.Keyed() {
 		return nil, wire.NewProblem(wire.InvalidRequest, r.Table+" is append-only: its rows are never changed").
@@ -179,10 +225,30 @@ func (d *Door) admit(who auth.Principal, r *Request) (*table, *wire.Problem) {
 	}
 	// Keyed, atomic, filtering and repeatable writes have an outcome that only the engine knows: under a used Idempotency-Key
 	// every row is refused, and nobody would be told.
-	if r.Op != change.OpInsert || r.Atomic || r.Key != "" || t.rules.Table.Keyed() {
+	if r.Op != change.OpInsert || r.Atomic || r.Key != "" || r.Producer != "" || t.rules.Table.Keyed() {
 		r.Early = false
 	}
 	return t, nil
+}
+
+// numbered checks the producer and its sequence.
+func (r *Request) numbered() *wire.Problem {
+	bad := func(detail, hint string) *wire.Problem {
+		return wire.NewProblem(wire.InvalidRequest, detail).WithField(sequenceField, hint)
+	}
+	switch {
+	case r.Producer == "" && r.Sequence == 0:
+		return nil
+	case r.Producer == "" || r.Sequence == 0:
+		return bad("a producer and its sequence go together", "number the requests of a producer 1, 2, 3, …")
+	case len(r.Producer) > wire.MaxProducer || !utf8.ValidString(r.Producer):
+		return bad(fmt.Sprintf("a producer's name has at most %d bytes of UTF-8", wire.MaxProducer), "")
+	case r.Sequence > wire.MaxSequence:
+		return bad("a sequence is at most 2^53", "")
+	case r.Key != "":
+		return bad("a request has an Idempotency-Key or a producer with a sequence, not both", "leave one of them out")
+	}
+	return nil
 }
 
 // needs returns the privileges that a write takes. As in PostgreSQL a write that filters needs SELECT too: the number of rows that it
@@ -211,6 +277,7 @@ type job struct {
 	who      auth.Principal
 	r        *Request
 	ctx      context.Context // the caller's
+	ticket   *ticket
 	began    time.Time
 	single   bool // one object, not a list
 	rows     int  // rows seen in the request
@@ -263,7 +330,7 @@ func (j *job) encode() *wire.Problem {
 	if p := j.cut(true); p != nil {
 		return p
 	}
-	return j.room()
+	return j.claim()
 }
 
 // release gives a decoder back, without the request's bytes and without scratch memory that only an unusual row needs.
@@ -278,14 +345,24 @@ func (d *Door) release(r *rowDecoder) {
 	}
 }
 
-// room refuses what would have to be remembered when the memory for that is full: never a silent double.
-func (j *job) room() *wire.Problem {
-	if !j.clientID && j.r.Key == "" || j.door.opt.Remembered() < j.door.opt.Limits.DedupeMemory {
+// claim refuses what would have to be remembered when the memory for that is full, or the caller's share of it: never a silent double. A producer's
+// number takes the place of the one before.
+func (j *job) claim() *wire.Problem {
+	bytes := 0
+	if j.clientID {
+		bytes = j.rows * claimOfRow
+	}
+	if j.r.Key != "" {
+		bytes += claimOfRequest
+	}
+	opt := &j.door.opt
+	if bytes == 0 && (j.r.Producer == "" || opt.Remembered() < opt.Limits.DedupeMemory) {
 		return nil
 	}
-	p := wire.NewProblem(wire.Busy, "the memory for ids and idempotency keys is full").
-		WithHint("it empties as the window passes; raise limits.dedupe_memory, or shorten limits.dedupe_window")
-	p.RetryAfterMS = 5000
+	p := j.door.claims.take(j.who, bytes, opt.Remembered(), opt.Limits.DedupeMemory, opt.Clock.Now())
+	if p != nil {
+		opt.Writer.meters.refuse(j.r.Table, reasonIDs)
+	}
 	return p
 }
 
@@ -491,15 +568,18 @@ func (j *job) cut(last bool) *wire.Problem {
 		return wire.NewProblem(wire.TooLarge, fmt.Sprintf("an atomic write must fit one record batch of %d bytes", change.MaxBatch)).
 			WithHint("send fewer rows at once, or give up _atomic")
 	}
-	if j.count == 0 {
+	if j.count == 0 && (j.r.Producer == "" || len(j.parts) > 0) { // a producer's number is used up also when every row is refused
 		return nil
 	}
 	e := change.Entry{Kind: change.EntryWrite, Op: j.r.Op, Atomic: j.r.Atomic, Last: last, First: j.logged,
 		Table: j.table.rules.Catalog, Version: j.table.rules.Version, Count: j.count,
 		Subject: []byte(j.who.Subject), Role: []byte(j.who.Role), Request: []byte(j.r.ID), Key: []byte(j.r.Key), Trace: []byte(j.r.Trace)}
 	e.Body = bytes.Clone(j.body)
-	if j.r.Key != "" {
+	switch {
+	case j.r.Key != "":
 		e.BodyHash = j.bodyHash()
+	case j.r.Producer != "":
+		e.Key, e.BodyHash = append([]byte{producerKey}, j.r.Producer...), j.r.Sequence
 	}
 	j.parts = append(j.parts, &part{entry: e, received: j.r.Received, done: make(chan answer, 1), early: j.r.Early})
 	j.logged += j.count
@@ -566,15 +646,38 @@ func (j *job) filtered(rec change.Record) *wire.Problem {
 	return nil
 }
 
-// keyField marks refusals of the engine that concern the request, not a row.
-const keyField = "Idempotency-Key"
+// What marks refusals of the engine that concern the request, not a row.
+const (
+	keyField      = "Idempotency-Key"
+	gapField      = "Producer-Sequence"
+	sequenceField = "Laaster-Sequence"
+)
+
+// producerKey is the first byte of an entry's key when the rest names a producer and its hash is a sequence. No header and no frame has it.
+const producerKey = 0
+
+// wholeProblem returns the problem of a request that the engine refused as a whole, nil when it did not.
+func wholeProblem(o *change.Outcome) *wire.Problem {
+	if len(o.Rejected) == 0 {
+		return nil
+	}
+	switch x := o.Rejected[0]; x.Field {
+	case keyField:
+		return wire.NewProblem(wire.Code(x.Code), x.Detail).WithField(keyField, "use a new key for another request")
+	case gapField:
+		p := wire.NewProblem(wire.SequenceGap, x.Detail).WithField(sequenceField, "send again what was not answered, in order")
+		_, _ = fmt.Sscanf(x.Detail, "sequence gap: %d is expected", &p.Expected) // 0 where it does not say
+		return p
+	}
+	return nil
+}
 
 // commit queues the parts and waits for their outcome.
 func (j *job) commit(ctx context.Context) (*wire.WriteResult, *wire.Problem) {
-	res := &wire.WriteResult{Final: !j.r.Early, Rejected: []wire.Rejected{}}
+	res := &wire.WriteResult{Final: !j.r.Early, Ack: j.door.opt.Ack, Rejected: []wire.Rejected{}}
 	seq := j.door.opt.Applied()
 	if len(j.parts) > 0 {
-		if p := j.door.opt.Writer.submit(ctx, j.parts); p != nil {
+		if p := j.door.opt.Writer.submit(j.ticket, j.parts); p != nil {
 			return nil, p
 		}
 		seq = 0
@@ -588,8 +691,8 @@ func (j *job) commit(ctx context.Context) (*wire.WriteResult, *wire.Problem) {
 			if a.outcome.Replayed != 0 {
 				a.seq = a.outcome.Replayed
 			}
-			if x := a.outcome.Rejected; len(x) > 0 && x[0].Field == keyField {
-				return nil, wire.NewProblem(wire.Code(x[0].Code), x[0].Detail).WithField(keyField, "use a new key for another request")
+			if p := wholeProblem(&a.outcome); p != nil {
+				return nil, p
 			}
 			seq = max(seq, a.seq)
 			j.merge(res, a.outcome)

@@ -106,7 +106,7 @@ func TestDoorBounds(t *testing.T) {
 		if (p == nil) != (c.code == "") || p != nil && p.Code != c.code {
 			t.Errorf("%s: %+v, want %q", c.name, p, c.code)
 		}
-		if n := d.budget.used.Load(); n != 0 {
+		if n := d.budget.held(); n != 0 {
 			t.Fatalf("%s: %d bytes are still counted", c.name, n)
 		}
 	}
@@ -201,17 +201,17 @@ func TestNoKey(t *testing.T) {
 // TestAbort: when nobody can apply any more what the log takes, everybody is answered, in the queue, in a batch, waiting for room,
 // and afterwards, and nothing is held.
 func TestAbort(t *testing.T) {
-	r := newRig(t, nil, 4096)
-	sent := []*part{newPart(1000), newPart(1000), newPart(1000)}
+	r := newRig(t, nil, 100<<10)
+	sent := []*part{newPart(10_000), newPart(10_000), newPart(10_000)}
 	for _, x := range sent {
-		if p := r.writer.submit(t.Context(), []*part{x}); p != nil {
+		if p := r.submit(t.Context(), []*part{x}); p != nil {
 			t.Fatal(p)
 		}
 	}
 	waiting := make(chan *wire.Problem, 1)
 	g := run.New(t.Context())
 	g.Go("waits for room", func(ctx context.Context) error {
-		waiting <- r.writer.submit(ctx, []*part{newPart(3000)})
+		waiting <- r.submit(ctx, []*part{newPart(80_000)})
 		return nil
 	})
 	r.clock.AwaitSleepers(1)
@@ -229,7 +229,7 @@ func TestAbort(t *testing.T) {
 	if p := <-waiting; p != stop {
 		t.Errorf("who waited for room is told %v", p)
 	}
-	if p := r.writer.submit(t.Context(), []*part{newPart(1)}); p != stop {
+	if p := r.submit(t.Context(), []*part{newPart(1)}); p != stop {
 		t.Errorf("a later write is told %v", p)
 	}
 	if err := g.Wait(); err != nil {
@@ -244,7 +244,7 @@ func TestAbort(t *testing.T) {
 func TestNothingIsHeldAfterTheEnd(t *testing.T) {
 	r := newRig(t, &brokenLog{openMemory(t), &backbone.Stopped{Reason: backbone.WriteFail, Err: io.ErrShortWrite}}, 4096)
 	x := newPart(3000)
-	if p := r.writer.submit(t.Context(), []*part{x}); p != nil {
+	if p := r.submit(t.Context(), []*part{x}); p != nil {
 		t.Fatal(p)
 	}
 	<-x.done
@@ -286,7 +286,7 @@ func TestBodies(t *testing.T) {
 			t.Errorf("%q: %d %s", c.coding, w.Code, w.Body)
 		}
 	}
-	if n := d.budget.used.Load(); n != 0 {
+	if n := d.budget.held(); n != 0 {
 		t.Errorf("%d bytes are still counted", n)
 	}
 	r.close()

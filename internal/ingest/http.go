@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"laaster/internal/auth"
@@ -28,15 +29,22 @@ type HTTP struct {
 	// BodyTime is how long a request's body may take to arrive, for the message: the node sets the connection's read deadline.
 	BodyTime time.Duration
 	bodies   sync.Pool // *[]byte
+	waste    sync.Pool // *[]byte of skipPiece
+	skipping atomic.Int32
 }
 
 // ServeHTTP implements http.Handler.
 func (h *HTTP) ServeHTTP(w http.ResponseWriter, q *http.Request) {
 	received := h.Door.opt.Clock.Now()
 	r := &Request{Table: q.PathValue("table"), Received: received, ID: h.RequestID(q), Key: q.Header.Get("Idempotency-Key"), Trace: trace(q)}
-	r.share.of = &h.Door.budget
 	defer r.share.free()
 	who, problem := h.Principal(q)
+	if problem == nil {
+		r.share.begin(&h.Door.budget, who, h.Door.known(r.Table))
+		if problem = h.Door.refuses(q.Context(), who, r.Table, int(min(max(q.ContentLength, 0), int64(h.Door.opt.Limits.Body)))); problem != nil {
+			h.skip(q)
+		}
+	}
 	if problem == nil {
 		problem = r.parameters(q)
 	}
@@ -71,6 +79,37 @@ func (h *HTTP) ServeHTTP(w http.ResponseWriter, q *http.Request) {
 	_ = json.NewEncoder(w).Encode(result) // the caller may be gone; the write stands
 }
 
+// What is read of a refused body so that its connection can be used again. The HTTP server reads as much by itself, in small pieces, which is most of
+// what a refusal costs.
+const (
+	skipMost  = 256 << 10
+	skipPiece = 64 << 10
+	skippers  = 8 // at one time; others leave it to the HTTP server
+)
+
+// skip reads the body of a refused request.
+func (h *HTTP) skip(q *http.Request) {
+	if q.ContentLength <= 8<<10 || q.ContentLength > skipMost {
+		return
+	}
+	defer h.skipping.Add(-1)
+	if h.skipping.Add(1) > skippers {
+		return
+	}
+	buf, _ := h.waste.Get().(*[]byte)
+	if buf == nil {
+		buf = new([]byte)
+		*buf = make([]byte, skipPiece)
+	}
+	defer h.waste.Put(buf)
+	for left := q.ContentLength; left > 0; {
+		n, err := q.Body.Read(*buf)
+		if left -= int64(n); err != nil { // the end, or the HTTP server meets the same error
+			return
+		}
+	}
+}
+
 func (h *HTTP) refuse(w http.ResponseWriter, q *http.Request, p *wire.Problem) {
 	h.Door.opt.Metrics.Refused.WithLabelValues(string(p.Code)).Inc()
 	h.Answer(w, q, p)
@@ -92,6 +131,11 @@ func (r *Request) parameters(q *http.Request) *wire.Problem {
 	values, err := url.ParseQuery(q.URL.RawQuery)
 	if err != nil {
 		return wire.NewProblem(wire.InvalidRequest, "the query string cannot be read: "+err.Error())
+	}
+	if r.Producer = q.Header.Get("Laaster-Producer"); r.Producer != "" || q.Header.Get(sequenceField) != "" {
+		if r.Sequence, err = strconv.ParseUint(q.Header.Get(sequenceField), 10, 64); err != nil {
+			return wire.NewProblem(wire.InvalidRequest, "a sequence is a whole number from 1").WithField(sequenceField, "number the requests of a producer 1, 2, 3, …")
+		}
 	}
 	switch q.Method {
 	case http.MethodPost:

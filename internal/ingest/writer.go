@@ -6,9 +6,11 @@ import (
 	"sync"
 	"time"
 
+	"laaster/app"
 	"laaster/internal/backbone"
 	"laaster/internal/change"
 	"laaster/internal/kit/check"
+	"laaster/internal/kit/fault"
 	"laaster/internal/kit/run"
 	"laaster/internal/observe"
 	"laaster/internal/wire"
@@ -26,8 +28,8 @@ type Batch struct {
 	change.Batch
 	Received time.Time // when the oldest request in it arrived
 	Logged   time.Time // when the log acknowledged it
-	parts    []*part   // the writer's own entries, in order
-	bytes    int
+	parts    []*part   // one for each entry, in order; none for a batch that nobody of this life waits for
+	ahead    bool      // counted in Writer.mu.ahead
 }
 
 // part is one entry on its way: a request, or a part of one that spans batches.
@@ -36,6 +38,10 @@ type part struct {
 	received time.Time
 	done     chan answer // capacity 1: the writer and the engine never wait for a client
 	early    bool        // answer when logged, not when applied
+	of       *sender     // whose room it takes until it is answered for good; nil: the server's own, or given back
+	cost     int         // of that room
+	since    time.Time   // when the write was let in
+	logged   bool        // it is with the engine
 }
 
 // answer tells the request what became of its part, unless it was told before.
@@ -53,100 +59,71 @@ type answer struct {
 	problem *wire.Problem
 }
 
+// controlBytes bounds what waits of the server's own entries: definitions, records of the audit trail.
+const controlBytes = 4 << 20
+
+// mostAhead is how many batches the log may have that the engine has not applied, before another one is taken: one that it works at and one that it
+// finds when that is done. What comes meanwhile makes the next batch larger, which costs less than one more, and takes its turn later, when it is known who else is there.
+const mostAhead = 2
+
+// mostNotes bounds the notes that wait for a batch; beyond it the oldest goes.
+const mostNotes = 16
+
 // Writer owns the open batch of a shard. While one append is in flight, arrivals collect into the next batch: no timer, no
-// linger. Submit may be called from any goroutine; Run is the one writer loop.
+// linger. What waits is queued by the principal that sent it, and a batch is filled in turns; see [turns]. How much may be under way at
+// once, and for whom, is the business of [gate]. Safe for concurrent use; Run is the one writer loop.
 type Writer struct {
+	// Reopen takes a log that stopped for want of space, or because an append was not answered, back to work, and returns the batch that
+	// was under way if the log has it: backbone.Shard.Reopen. It is called again and again until it succeeds, and only by Run. An error that is
+	// a *backbone.Stopped for another reason is final. Set before Run; nil: the first such end is final.
+	Reopen func(ctx context.Context) (found []change.Batch, err error)
+
 	log     Log
 	clock   run.Clock
 	metrics *observe.Metrics
+	meters  *meters
 	out     chan *Batch
-	limit   int           // bytes of parts that may wait for log and engine together
-	wait    time.Duration // how long Submit waits for room
+	limit   int           // bytes of writes that may wait for log and engine together
+	wait    time.Duration // how long a write waits for room
 	wake    chan struct{} // capacity 1: there is something to write
 	mu      struct {
 		sync.Mutex
-		open   []*part
-		tick   bool          // an empty batch is wanted
-		held   int           // bytes in open, in flight and with the engine
-		room   chan struct{} // closed and renewed when bytes are freed and somebody waits
-		closed *wire.Problem // why nothing is accepted any more
+		queue   turns
+		control []*part // the server's own entries: before all others, in order
+		own     int     // bytes of control
+		notes   []*part // go to the front of the next batch that is written anyway
+		tick    bool    // an empty batch is wanted
+		ahead   int     // batches that the engine has not answered
+		gate    gate
+		closed  *wire.Problem // why nothing is accepted any more
+		paused  *wire.Problem // why nothing is accepted now: by Pause
+		stalled *wire.Problem // the same: the log is being reopened
 	}
 }
 
-// NewWriter returns a writer that hands each appended batch to out, in order. out's capacity bounds how far the engine may lag
-// before appends wait for it.
+// NewWriter returns a writer that hands each appended batch to out, in order; the engine answers each with Complete or Abandon. limit is the bytes of writes that may wait for log and engine together, wait how long a write waits for room.
 func NewWriter(log Log, clock run.Clock, metrics *observe.Metrics, out chan *Batch, limit int, wait time.Duration) *Writer {
-	return &Writer{log: log, clock: clock, metrics: metrics, out: out, limit: limit, wait: wait, wake: make(chan struct{}, 1)}
+	w := &Writer{log: log, clock: clock, metrics: metrics, meters: newMeters(metrics), out: out, limit: limit, wait: wait,
+		wake: make(chan struct{}, 1)}
+	w.mu.gate.open(limit, wait, clock.Now())
+	gauge := func(name, help string, f func(g *gate) float64) {
+		metrics.Gauge(name, help, func() float64 {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			return f(&w.mu.gate)
+		})
+	}
+	gauge("laaster_write_window_bytes", "Bytes of writes that may be under way, from their check to their answer.", func(g *gate) float64 { return float64(g.window) })
+	gauge("laaster_write_line_bytes", "Bytes of writes that wait to be let in.", func(g *gate) float64 { return float64(g.lined) })
+	gauge("laaster_write_base_seconds", "What a write takes when nothing is in its way.", func(g *gate) float64 { return g.base.Seconds() })
+	return w
 }
 
-// Held returns the bytes of writes that wait for the log or the engine.
+// Held returns the bytes of writes that are checked, wait for the log or wait for the engine.
 func (w *Writer) Held() int {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.mu.held
-}
-
-// submit queues the parts of one request next to each other. It waits for room at most the writer's wait, then answers busy.
-func (w *Writer) submit(ctx context.Context, parts []*part) *wire.Problem {
-	size := 0
-	for _, p := range parts {
-		size += p.entry.Size()
-	}
-	var late <-chan time.Time
-	for {
-		room, problem := w.tryQueue(parts, size)
-		if room == nil {
-			return problem
-		}
-		if late == nil {
-			late = w.clock.After(w.wait)
-		}
-		select {
-		case <-room:
-		case <-late:
-			p := wire.NewProblem(wire.Busy, "the log is behind: writes that wait for it have reached their memory limit").
-				WithHint("send again after the given time; raise limits.pending if this is a burst")
-			p.RetryAfterMS = 1000
-			return p
-		case <-ctx.Done():
-			return wire.NewProblem(wire.Busy, "the caller went away before there was room")
-		}
-	}
-}
-
-// tryQueue queues the parts, or returns a channel that closes when bytes are freed. A request larger than the whole limit is
-// taken when nothing else is held.
-func (w *Writer) tryQueue(parts []*part, size int) (room <-chan struct{}, problem *wire.Problem) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.mu.closed != nil {
-		return nil, w.mu.closed
-	}
-	if w.mu.held > 0 && w.mu.held+size > w.limit {
-		if w.mu.room == nil {
-			w.mu.room = make(chan struct{})
-		}
-		return w.mu.room, nil
-	}
-	w.mu.held += size
-	w.mu.open = append(w.mu.open, parts...)
-	w.rouse()
-	return nil, nil
-}
-
-func (w *Writer) release(bytes int) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.mu.held -= bytes
-	w.callLocked()
-}
-
-// callLocked has everybody who waits for room look again.
-func (w *Writer) callLocked() {
-	if w.mu.room != nil {
-		close(w.mu.room)
-		w.mu.room = nil
-	}
+	return w.mu.gate.held
 }
 
 // Close refuses further writes with p; what is queued is still written, then Run returns.
@@ -155,7 +132,7 @@ func (w *Writer) Close(p *wire.Problem) {
 	if w.mu.closed == nil {
 		w.mu.closed = p
 	}
-	w.callLocked()
+	w.mu.gate.refuseAll(p)
 	w.mu.Unlock()
 	w.rouse()
 }
@@ -165,19 +142,133 @@ func (w *Writer) Close(p *wire.Problem) {
 func (w *Writer) Abort(p *wire.Problem) {
 	w.mu.Lock()
 	w.mu.closed = p
-	parts := w.mu.open
-	w.mu.open = nil
-	bytes := 0
-	for _, x := range parts {
-		bytes += x.entry.Size()
+	w.mu.gate.refuseAll(p)
+	w.mu.Unlock()
+	w.dropQueue(func(*part) *wire.Problem { return p })
+	w.rouse()
+}
+
+// Pause has writes wait, at most as long as a write waits for room, and then be refused with p, until Resume: the disk is low, say. What was
+// taken before is written; definitions and records of the audit trail are taken. A second Pause replaces p.
+func (w *Writer) Pause(p *wire.Problem) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.mu.paused = p
+	w.mu.gate.shut = w.reasonLocked()
+}
+
+// Resume ends Pause: who waits is let in, in turn.
+func (w *Writer) Resume() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.mu.paused = nil
+	w.mu.gate.shut = w.reasonLocked()
+	w.mu.gate.admit(w.clock.Now())
+}
+
+// stall is Pause and Resume for the writer itself.
+func (w *Writer) stall(p *wire.Problem) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.mu.stalled = p
+	w.mu.gate.shut = w.reasonLocked()
+	w.mu.gate.admit(w.clock.Now())
+}
+
+func (w *Writer) reasonLocked() *wire.Problem {
+	if w.mu.stalled != nil {
+		return w.mu.stalled
 	}
-	w.mu.held -= bytes
-	w.callLocked()
+	return w.mu.paused
+}
+
+// dropQueue answers everything that is queued and was never appended.
+func (w *Writer) dropQueue(with func(*part) *wire.Problem) {
+	w.mu.Lock()
+	parts := append(w.mu.control, w.mu.queue.drain()...)
+	w.mu.control, w.mu.own = nil, 0
 	w.mu.Unlock()
 	for _, x := range parts {
-		x.answer(answer{problem: p})
+		x.answer(answer{problem: with(x)})
 	}
+	w.release(parts, false)
+}
+
+// release gives back the room of parts that are answered for good. It may be called again. passed says that they went all the way.
+func (w *Writer) release(parts []*part, passed bool) {
+	now := w.clock.Now()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	g, took := &w.mu.gate, time.Duration(-1)
+	for _, p := range parts {
+		if p.of == nil {
+			continue
+		}
+		if p.logged {
+			g.logged -= p.cost
+		} else {
+			g.queued -= p.cost
+		}
+		g.leave(p.of, p.cost, passed)
+		p.of = nil
+		if d := now.Sub(p.since); took < 0 || d < took {
+			took = d
+		}
+	}
+	if passed && took >= 0 {
+		g.look(took, now)
+	}
+	g.admit(now)
+}
+
+// submit queues the parts of one write, next to each other as far as its turn reaches, and takes the ticket over.
+func (w *Writer) submit(t *ticket, parts []*part) *wire.Problem {
+	size := overhead
+	for _, p := range parts {
+		size += p.entry.Size()
+	}
+	w.mu.Lock()
+	g, problem := &w.mu.gate, w.mu.closed
+	switch {
+	case problem != nil:
+	case w.mu.stalled != nil:
+		problem = w.mu.stalled
+	case g.held > t.cost && g.held-t.cost+size > g.limit: // it takes more as rows than as JSON
+		problem, _ = g.refuse(t.of, size, app.NormalPriority, w.clock.Now())
+	}
+	if problem != nil {
+		w.mu.Unlock()
+		t.drop()
+		return problem
+	}
+	g.leave(t.of, t.cost, false)
+	g.take(t.of, size)
+	g.queued += size
+	for i, p := range parts {
+		p.of, p.cost, p.since = t.of, p.entry.Size(), t.at
+		if i == 0 {
+			p.cost += overhead
+		}
+		w.mu.queue.push(t.of, p)
+	}
+	t.of = nil
+	g.admit(w.clock.Now()) // it may take less as rows than as JSON
+	w.mu.Unlock()
 	w.rouse()
+	return nil
+}
+
+// logged counts parts as the engine's.
+func (w *Writer) logged(parts []*part) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, p := range parts {
+		if p.of != nil {
+			w.mu.gate.queued -= p.cost
+			w.mu.gate.logged += p.cost
+			p.logged = true
+		}
+	}
 }
 
 // rouse makes the loop look at the queue.
@@ -188,14 +279,68 @@ func (w *Writer) rouse() {
 	}
 }
 
-// Define queues a definition document, in a batch of its own, and returns the batch's sequence once the engine has applied it.
+// Define queues a definition document, in a batch of its own, and returns the batch's sequence once the engine has applied it. The end of ctx
+// does not end that wait: the definition is in the queue, and somebody answers.
 func (w *Writer) Define(ctx context.Context, doc []byte) (uint64, *wire.Problem) {
-	p := &part{entry: change.Entry{Kind: change.EntryDefinition, Last: true, Body: doc}, received: w.clock.Now(), done: make(chan answer, 1)}
-	if problem := w.submit(ctx, []*part{p}); problem != nil {
-		return 0, problem
+	return w.serve(context.WithoutCancel(ctx), &part{entry: change.Entry{Kind: change.EntryDefinition, Last: true, Body: doc}})
+}
+
+// Record queues a record of the audit trail and returns the sequence of its batch once the log has it: who does something privileged does it
+// only then. It is taken while writes are paused. A problem means that the act may not happen; after storage_damaged and unresolved the
+// record may be in the log all the same.
+func (w *Writer) Record(ctx context.Context, body []byte) (uint64, *wire.Problem) {
+	return w.serve(ctx, &part{entry: change.Entry{Kind: change.EntryAudit, Last: true, Body: body}, early: true})
+}
+
+// serve queues an entry of the server itself and waits for its answer.
+func (w *Writer) serve(ctx context.Context, p *part) (uint64, *wire.Problem) {
+	size := p.entry.Size()
+	if size > change.MaxEntry {
+		return 0, wire.NewProblem(wire.TooLarge, "the entry does not fit a record batch")
 	}
-	a := <-p.done // it is in the queue: somebody answers
-	return a.seq, a.problem
+	p.received, p.done = w.clock.Now(), make(chan answer, 1)
+	w.mu.Lock()
+	switch {
+	case w.mu.closed != nil:
+		problem := w.mu.closed
+		w.mu.Unlock()
+		return 0, problem
+	case w.mu.stalled != nil:
+		problem := w.mu.stalled
+		w.mu.Unlock()
+		return 0, problem
+	case w.mu.own+size > controlBytes:
+		w.mu.Unlock()
+		return 0, busy("the log is behind with the server's own entries", time.Second)
+	}
+	w.mu.own += size
+	w.mu.control = append(w.mu.control, p)
+	w.mu.Unlock()
+	w.rouse()
+	select {
+	case a := <-p.done:
+		return a.seq, a.problem
+	case <-ctx.Done():
+		return 0, wire.NewProblem(wire.Unresolved, "the caller went away before the log had the entry")
+	}
+}
+
+// Note puts an entry at the front of the next batch that is written anyway, canaries before others. Nobody waits for it: it is lost, and
+// counted, when the writer is closed before, or when more than a few notes come without a batch.
+func (w *Writer) Note(kind change.EntryKind, body []byte) {
+	n := &part{entry: change.Entry{Kind: kind, Last: true, Body: body}, done: make(chan answer, 1)}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.mu.closed != nil || n.entry.Size() > change.MaxEntry/mostNotes/2 { // all notes leave room for a part
+		w.meters.notes.Inc()
+		return
+	}
+	if len(w.mu.notes) == mostNotes {
+		w.meters.notes.Inc()
+		w.mu.notes = append(w.mu.notes[:0], w.mu.notes[1:]...)
+	}
+	n.received = w.clock.Now()
+	w.mu.notes = append(w.mu.notes, n)
 }
 
 // Tick asks for an empty batch, so that the log's time moves on, unless something else is written anyway.
@@ -206,50 +351,86 @@ func (w *Writer) Tick() {
 	w.rouse()
 }
 
-// ticks reports whether an empty batch is wanted, and forgets it.
-func (w *Writer) ticks() bool {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	t := w.mu.tick
-	w.mu.tick = false
-	return t
+// flight is the batch that is being appended.
+type flight struct {
+	build change.Builder
+	parts []*part // in the order of the entries
+	tick  bool    // an empty batch is wanted
+	bytes int     // of the entries
+	began time.Time
 }
 
-// take removes the parts of the next batch from the queue; closed says that there is nothing and never will be.
-func (w *Writer) take() (parts []*part, bytes int, closed bool) {
+func (f *flight) fits(p *part) bool {
+	return change.HeaderSize+f.bytes+p.entry.Size() <= change.MaxBatch
+}
+
+func (f *flight) add(p *part) {
+	f.bytes += p.entry.Size()
+	f.parts = append(f.parts, p)
+}
+
+// take moves what makes the next batch from the queues to f; closed says that there is nothing and never will be.
+func (w *Writer) take(f *flight) (closed bool) {
+	f.build.Reset()
+	f.parts, f.bytes, f.began = nil, 0, w.clock.Now()
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	n := 0
-	for ; n < len(w.mu.open); n++ {
-		size, alone := w.mu.open[n].entry.Size(), w.mu.open[n].entry.Kind == change.EntryDefinition
-		if change.HeaderSize+bytes+size > change.MaxBatch || alone && n > 0 {
-			break
-		}
-		bytes += size
-		if alone {
-			n++
-			break
+	f.tick = false
+	if w.mu.ahead >= mostAhead && (w.mu.closed == nil || len(w.mu.control)+w.mu.queue.parts > 0) {
+		return false // answered rouses the loop
+	}
+	f.tick, w.mu.tick = w.mu.tick, false
+	if len(w.mu.control) == 0 && w.mu.queue.parts == 0 {
+		return w.mu.closed != nil && !f.tick
+	}
+	if len(w.mu.control) > 0 && w.mu.control[0].entry.Kind == change.EntryDefinition { // always alone
+		f.add(w.mu.control[0])
+		w.shiftControl(1)
+		return false
+	}
+	for _, n := range w.mu.notes { // canaries first: a replay looks for them there
+		if n.entry.Kind == change.EntryCanary {
+			f.add(n)
 		}
 	}
-	parts = append(parts, w.mu.open[:n]...)
-	rest := copy(w.mu.open, w.mu.open[n:])
-	clear(w.mu.open[rest:])
-	w.mu.open = w.mu.open[:rest]
-	return parts, bytes, n == 0 && w.mu.closed != nil
+	for _, n := range w.mu.notes {
+		if n.entry.Kind != change.EntryCanary {
+			f.add(n)
+		}
+	}
+	w.mu.notes = w.mu.notes[:0]
+	n := 0
+	for ; n < len(w.mu.control) && w.mu.control[n].entry.Kind != change.EntryDefinition && f.fits(w.mu.control[n]); n++ {
+		f.add(w.mu.control[n])
+	}
+	w.shiftControl(n)
+	for p := w.mu.queue.next(); p != nil && f.fits(p); p = w.mu.queue.next() {
+		w.mu.queue.pop()
+		f.add(p)
+	}
+	return false
 }
 
-// Run is the writer loop: one append at a time until Close or an error of the log. It closes out when it returns. After an
-// error every write, queued or later, is answered with it: nothing is acknowledged that the log has not confirmed.
+func (w *Writer) shiftControl(n int) {
+	for _, p := range w.mu.control[:n] {
+		w.mu.own -= p.entry.Size()
+	}
+	rest := copy(w.mu.control, w.mu.control[n:])
+	clear(w.mu.control[rest:])
+	w.mu.control = w.mu.control[:rest]
+}
+
+// Run is the writer loop: one append at a time until Close or an error of the log that Reopen does not mend. It closes out when it
+// returns. After an error every write, queued or later, is answered with it: nothing is acknowledged that the log has not confirmed.
 func (w *Writer) Run(ctx context.Context) error {
 	defer close(w.out)
-	var build change.Builder
+	var f flight
 	for {
-		parts, bytes, closed := w.take()
-		tick := w.ticks()
+		closed := w.take(&f)
 		switch {
 		case closed:
 			return nil
-		case len(parts) == 0 && !tick:
+		case len(f.parts) == 0 && !f.tick:
 			select {
 			case <-w.wake:
 			case <-ctx.Done():
@@ -257,37 +438,81 @@ func (w *Writer) Run(ctx context.Context) error {
 			}
 			continue
 		}
-		build.Reset()
-		for _, p := range parts {
-			err := build.Add(&p.entry)
+		fault.Point("ingest.batch_taken")
+		w.planted(&f)
+		for _, p := range f.parts {
+			err := f.build.Add(&p.entry)
 			check.That(err == nil, "an entry that the door let in does not fit its batch: %v", err)
 		}
-		// The append must end even when the server drains: its context is not the loop's.
-		began := w.clock.Now()
-		batch, err := w.log.Append(context.WithoutCancel(ctx), &build)
-		if stopped := (*backbone.Stopped)(nil); errors.As(err, &stopped) {
-			w.fail(parts, bytes, stopped)
+		if err := w.write(ctx, &f); err != nil {
 			return err
 		}
-		if err != nil { // certainly not in the log, and the log goes on
-			w.refuse(parts, bytes, err)
-			continue
-		}
-		b := &Batch{Batch: batch.Clone(), Received: oldest(parts, began), Logged: w.clock.Now(), parts: parts, bytes: bytes}
-		w.metrics.Appended(batch.Header().Records, len(batch.Raw()), b.Logged.Sub(began), b.Logged.Sub(b.Received))
-		for _, p := range parts {
-			if p.early {
-				p.answer(answer{seq: b.Header().Seq, outcome: change.Outcome{Accepted: p.entry.Count}})
-			}
-		}
-		w.out <- b
 	}
 }
 
-// oldest returns when the first of parts arrived; a tick's batch arrives when it is made.
-func oldest(parts []*part, made time.Time) time.Time {
-	t := made
-	for _, p := range parts {
+// write appends f and hands it over. An error is the log's end.
+func (w *Writer) write(ctx context.Context, f *flight) error {
+	for {
+		// The append must end even when the server drains: its context is not the loop's.
+		batch, err := w.log.Append(context.WithoutCancel(ctx), &f.build)
+		stopped := (*backbone.Stopped)(nil)
+		switch {
+		case err == nil:
+			fault.Point("ingest.appended")
+			w.handOver(f, &batch)
+			return nil
+		case !errors.As(err, &stopped): // certainly not in the log, and the log goes on
+			w.refuse(f, err)
+			return nil
+		case w.Reopen == nil || stopped.Reason != backbone.DiskFull && stopped.Reason != backbone.Unresolved:
+			w.fail(f, stopped)
+			return err
+		}
+		if again, err := w.reopen(ctx, f, stopped); err != nil || !again {
+			return err
+		}
+	}
+}
+
+// handOver passes a batch that the log has to the engine and answers those who wait for no more.
+func (w *Writer) handOver(f *flight, batch *change.Batch) {
+	b := &Batch{Batch: batch.Clone(), Received: f.oldest(), Logged: w.clock.Now(), parts: f.parts}
+	w.metrics.Appended(batch.Header().Records, len(batch.Raw()), b.Logged.Sub(f.began), b.Logged.Sub(b.Received))
+	for _, p := range f.parts {
+		if p.early {
+			p.answer(answer{seq: b.Header().Seq, outcome: change.Outcome{Accepted: p.entry.Count}})
+		}
+	}
+	fault.Point("ingest.early_answered")
+	w.logged(b.parts)
+	w.send(b)
+	fault.Point("ingest.handed_over")
+}
+
+// send hands b to the engine.
+func (w *Writer) send(b *Batch) {
+	w.mu.Lock()
+	b.ahead = true
+	w.mu.ahead++
+	w.mu.Unlock()
+	w.out <- b
+}
+
+// answered counts b as done by the engine. It may be called again.
+func (w *Writer) answered(b *Batch) {
+	w.mu.Lock()
+	if b.ahead {
+		b.ahead = false
+		w.mu.ahead--
+	}
+	w.mu.Unlock()
+	w.rouse()
+}
+
+// oldest returns when the first of the parts arrived; a tick's batch arrives when it is made.
+func (f *flight) oldest() time.Time {
+	t := f.began
+	for _, p := range f.parts {
 		if p.received.Before(t) {
 			t = p.received
 		}
@@ -296,28 +521,46 @@ func oldest(parts []*part, made time.Time) time.Time {
 }
 
 // refuse answers parts that the log did not take.
-func (w *Writer) refuse(parts []*part, bytes int, err error) {
-	p := wire.NewProblem(wire.Busy, "the log did not take the write: "+err.Error()).WithHint("nothing of it was stored: send it again")
-	p.RetryAfterMS = 1000
-	for _, x := range parts {
-		x.answer(answer{problem: p})
+func (w *Writer) refuse(f *flight, err error) {
+	for _, x := range f.parts {
+		x.answer(answer{problem: w.notStored(x, "the log did not take the write: "+err.Error(), "send it again", time.Second)})
 	}
-	w.release(bytes)
+	if fault.Bug("ingest-double-append") { // and appends it after all
+		w.requeue(f)
+		return
+	}
+	w.release(f.parts, false)
+}
+
+// notStored is the problem of a part that is certainly not in the log.
+func (w *Writer) notStored(p *part, detail, hint string, after time.Duration) *wire.Problem {
+	if p.entry.First > 0 { // parts before it may be
+		problem := wire.NewProblem(wire.Unresolved, detail+"; rows before row "+itoa(p.entry.First)+" of the request may be stored").
+			WithHint("repeat it whole with the same ids or Idempotency-Key")
+		problem.RetryAfterMS = int(after / time.Millisecond)
+		return problem
+	}
+	problem := wire.NewProblem(wire.Busy, detail).WithHint("nothing of it was stored: " + hint)
+	problem.RetryAfterMS = int(after / time.Millisecond)
+	return problem
 }
 
 // fail answers parts and everything queued with a problem and refuses the rest.
-func (w *Writer) fail(parts []*part, bytes int, stopped *backbone.Stopped) {
-	p := wire.NewProblem(wire.StorageDamaged, "the log did not confirm the write: "+stopped.Error()).
+func (w *Writer) fail(f *flight, stopped *backbone.Stopped) {
+	rest := wire.NewProblem(wire.StorageDamaged, "the log takes no more writes: "+stopped.Error()).WithHint("this one was not stored")
+	flying := wire.NewProblem(wire.StorageDamaged, "the log did not confirm the write: "+stopped.Error()).
 		WithHint("whether it is there is decided when the log is opened again: repeat it with the same ids or Idempotency-Key")
 	if stopped.Reason == backbone.DiskFull {
-		p = wire.NewProblem(wire.Busy, "the disk that holds the log is full; the write was not stored").WithHint(stopped.Remedy)
-		p.RetryAfterMS = 10_000
+		rest = busy("the disk that holds the log is full; the write was not stored", 10*time.Second).WithHint(stopped.Remedy)
+		flying = wire.NewProblem(wire.Unresolved, "the disk that holds the log is full; whether the write is in it is not known yet").
+			WithHint("repeat it with the same ids or Idempotency-Key: it takes effect once")
+		flying.RetryAfterMS = 10_000
 	}
-	for _, x := range parts {
-		x.answer(answer{problem: p})
+	for _, x := range f.parts {
+		x.answer(answer{problem: flying})
 	}
-	w.release(bytes)
-	w.Abort(p)
+	w.release(f.parts, false)
+	w.Abort(rest)
 }
 
 // Abandon answers the requests of b, which the log has and the engine will not apply in this life, with p.
@@ -325,16 +568,19 @@ func (w *Writer) Abandon(b *Batch, p *wire.Problem) {
 	for _, x := range b.parts {
 		x.answer(answer{problem: p})
 	}
-	w.release(b.bytes)
+	w.release(b.parts, false)
+	w.answered(b)
 }
 
 // Complete answers the requests of b with the engine's outcomes, which are in the order of b's entries. The node's engine loop
 // calls it once the views have the epoch.
 func (w *Writer) Complete(b *Batch, outcomes []change.Outcome) {
+	fault.Point("ingest.applied")
 	for i, p := range b.parts {
 		if !p.early {
 			p.answer(answer{seq: b.Header().Seq, outcome: outcomes[i]})
 		}
 	}
-	w.release(b.bytes)
+	w.release(b.parts, true)
+	w.answered(b)
 }

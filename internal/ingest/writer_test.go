@@ -5,9 +5,12 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"strings"
 	"testing"
 	"time"
 
+	"laaster/app"
+	"laaster/internal/auth"
 	"laaster/internal/backbone"
 	"laaster/internal/backbone/memory"
 	"laaster/internal/change"
@@ -46,6 +49,23 @@ func newPart(size int) *part {
 		Body: change.AppendRecord(nil, change.OpInsert, &change.Record{Row: make(change.Row, size)})}, done: make(chan answer, 1)}
 }
 
+// submit lets parts in as one write of the anonymous principal and queues them.
+func (r *rig) submit(ctx context.Context, parts []*part) *wire.Problem {
+	return r.submitAs(ctx, auth.Anonymous(), parts)
+}
+
+func (r *rig) submitAs(ctx context.Context, who auth.Principal, parts []*part) *wire.Problem {
+	size := 0
+	for _, p := range parts {
+		size += p.entry.Size()
+	}
+	t, problem := r.writer.enter(ctx, who, app.NormalPriority, "t", size)
+	if problem != nil {
+		return problem
+	}
+	return r.writer.submit(t, parts)
+}
+
 func (r *rig) complete(b *Batch) {
 	r.writer.Complete(b, make([]change.Outcome, b.Header().Entries))
 }
@@ -53,7 +73,7 @@ func (r *rig) complete(b *Batch) {
 func TestWriterBatchesWhatArrivesMeanwhile(t *testing.T) {
 	r := newRig(t, nil, 1<<20)
 	first := newPart(10)
-	if p := r.writer.submit(t.Context(), []*part{first}); p != nil {
+	if p := r.submit(t.Context(), []*part{first}); p != nil {
 		t.Fatal(p)
 	}
 	b1 := <-r.out // in the engine's hands: the writer is free
@@ -62,7 +82,7 @@ func TestWriterBatchesWhatArrivesMeanwhile(t *testing.T) {
 	for range 50 {
 		x := newPart(10)
 		parts = append(parts, x)
-		if p := r.writer.submit(t.Context(), []*part{x}); p != nil {
+		if p := r.submit(t.Context(), []*part{x}); p != nil {
 			t.Fatal(p)
 		}
 	}
@@ -107,26 +127,30 @@ func (r *rig) close() {
 }
 
 func TestWriterFull(t *testing.T) {
-	r := newRig(t, nil, 4096)
-	held := newPart(3000)
-	if p := r.writer.submit(t.Context(), []*part{held}); p != nil {
+	r := newRig(t, nil, 100<<10)
+	held := newPart(60_000)
+	if p := r.submit(t.Context(), []*part{held}); p != nil {
 		t.Fatal(p)
 	}
 	b := <-r.out
 	busy := make(chan *wire.Problem, 1)
 	g := run.New(t.Context())
 	g.Go("waits in vain", func(ctx context.Context) error {
-		busy <- r.writer.submit(ctx, []*part{newPart(3000)})
+		busy <- r.submit(ctx, []*part{newPart(60_000)})
 		return nil
 	})
 	r.clock.AwaitSleepers(1)
 	r.clock.Advance(2 * time.Second)
-	if p := <-busy; p == nil || p.Code != wire.Busy || p.RetryAfterMS == 0 {
-		t.Fatalf("got %v, want busy with a time to come back", p)
+	if p := <-busy; p == nil || p.Code != wire.Busy || p.RetryAfterMS < 100 || !strings.Contains(p.Detail, "the engine is behind") {
+		t.Fatalf("got %v, want busy with its reason and a time to come back", p)
 	}
-	lucky := newPart(3000)
+	if p := r.submit(t.Context(), []*part{newPart(60_000)}); p == nil || p.Code != wire.Busy {
+		t.Fatalf("got %v, want busy at once: who was just refused does not wait again", p)
+	}
+	r.clock.Advance(recovery)
+	lucky := newPart(60_000)
 	g.Go("waits for room", func(ctx context.Context) error {
-		busy <- r.writer.submit(ctx, []*part{lucky})
+		busy <- r.submit(ctx, []*part{lucky})
 		return nil
 	})
 	r.clock.AwaitSleepers(1)
@@ -174,14 +198,14 @@ func TestWriterRefusedAppendGoesOn(t *testing.T) {
 	log := &brokenLog{openMemory(t), errors.New("not now")}
 	r := newRig(t, log, 1<<20)
 	x := newPart(1)
-	if p := r.writer.submit(t.Context(), []*part{x}); p != nil {
+	if p := r.submit(t.Context(), []*part{x}); p != nil {
 		t.Fatal(p)
 	}
 	if a := <-x.done; a.problem == nil || a.problem.Code != wire.Busy {
 		t.Fatalf("got %+v, want busy: nothing was stored", a)
 	}
 	y := newPart(1)
-	if p := r.writer.submit(t.Context(), []*part{y}); p != nil {
+	if p := r.submit(t.Context(), []*part{y}); p != nil {
 		t.Fatal(p)
 	}
 	r.complete(<-r.out)
@@ -192,7 +216,7 @@ func TestWriterRefusedAppendGoesOn(t *testing.T) {
 }
 
 func TestWriterStopsWithItsLog(t *testing.T) {
-	for reason, code := range map[backbone.Reason]wire.Code{backbone.DiskFull: wire.Busy, backbone.WriteFail: wire.StorageDamaged} {
+	for reason, code := range map[backbone.Reason]wire.Code{backbone.DiskFull: wire.Unresolved, backbone.WriteFail: wire.StorageDamaged} {
 		t.Run(string(reason), func(t *testing.T) { stopsWith(t, reason, code) })
 	}
 }
@@ -201,7 +225,7 @@ func stopsWith(t *testing.T, reason backbone.Reason, code wire.Code) {
 	stop := &backbone.Stopped{Reason: reason, Err: errors.New("no space left")}
 	r := newRig(t, &brokenLog{openMemory(t), stop}, 1<<20)
 	x := newPart(1)
-	if p := r.writer.submit(t.Context(), []*part{x}); p != nil {
+	if p := r.submit(t.Context(), []*part{x}); p != nil {
 		t.Fatal(p)
 	}
 	if a := <-x.done; a.problem == nil || a.problem.Code != code {
@@ -210,7 +234,10 @@ func stopsWith(t *testing.T, reason backbone.Reason, code wire.Code) {
 	if err := r.group.Wait(); !errors.Is(err, error(stop)) {
 		t.Fatalf("the loop ended with %v", err)
 	}
-	if p := r.writer.submit(t.Context(), []*part{newPart(1)}); p == nil || p.Code != code {
+	if code == wire.Unresolved {
+		code = wire.Busy // certainly not stored
+	}
+	if p := r.submit(t.Context(), []*part{newPart(1)}); p == nil || p.Code != code {
 		t.Fatalf("a write after the end: %v", p)
 	}
 }

@@ -25,6 +25,9 @@ type Options struct {
 
 	// Authorize says whether p may read relation: nil, or the problem to answer. Default: nobody may read anything.
 	Authorize func(p auth.Principal, relation string) *wire.Problem
+	// Access is told of every read and subscription that is asked for, and what Authorize said of it; its own problem is answered instead when that
+	// was nil. Default: nobody is told.
+	Access func(p auth.Principal, relation string, refused *wire.Problem) *wire.Problem
 	// Principal says who asks. Default: everybody is anonymous, and a request that carries a token is refused.
 	Principal func(r *http.Request) (auth.Principal, *wire.Problem)
 	// Writer carries out the write frames of WebSockets. Default: they are refused as not supported.

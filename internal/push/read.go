@@ -82,7 +82,7 @@ func (h *Hub) parseRead(r *http.Request, expired <-chan time.Time) (*read, *wire
 	if p != nil {
 		return nil, p
 	}
-	rel, p := h.readable(who, r.PathValue("view"))
+	rel, p := h.access(who, r.PathValue("view"))
 	if p != nil {
 		return nil, p
 	}

@@ -33,6 +33,17 @@ func (h *Hub) readable(p auth.Principal, name string) (*expr.Relation, *wire.Pro
 	return rel, nil
 }
 
+// access is readable for what somebody asks for anew.
+func (h *Hub) access(p auth.Principal, name string) (*expr.Relation, *wire.Problem) {
+	rel, refused := h.readable(p, name)
+	if h.opt.Access != nil && h.era.Load().byName[name] != nil {
+		if own := h.opt.Access(p, name, refused); refused == nil && own != nil {
+			return nil, own
+		}
+	}
+	return rel, refused
+}
+
 // current reports whether rel is what its name stands for.
 func (h *Hub) current(rel *expr.Relation) bool { return h.era.Load().byName[rel.Name] == rel }
 

@@ -175,7 +175,7 @@ func (c *conn) enlist(list []wire.Subscription, resume wire.Cursor) []op {
 		if s.From.Given {
 			o.from = s.From
 		}
-		rel, p := c.h.readable(c.who, s.View)
+		rel, p := c.h.access(c.who, s.View)
 		if p == nil {
 			p = checkCursor(o.from)
 		}

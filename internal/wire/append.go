@@ -146,6 +146,10 @@ func (r *WriteResult) appendMembers(dst []byte) []byte {
 	dst = AppendString(dst, r.Position)
 	dst = append(dst, `,"final":`...)
 	dst = strconv.AppendBool(dst, r.Final)
+	if r.Ack != "" {
+		dst = append(dst, `,"ack":`...)
+		dst = AppendString(dst, r.Ack)
+	}
 	dst = append(dst, `,"accepted":`...)
 	dst = strconv.AppendInt(dst, int64(r.Accepted), 10)
 	dst = append(dst, `,"duplicates":`...)

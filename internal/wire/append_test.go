@@ -17,7 +17,7 @@ func TestAppend(t *testing.T) {
 		&ResumedFrame{ID: "a\"b", Position: "p", Key: []string{"x", "y"}},
 		&ResumedFrame{ID: "a", Position: "p"},
 		&GapFrame{ID: "a", KeptFrom: "p"},
-		&ResultFrame{ID: "1", WriteResult: WriteResult{Position: "p", Final: true, Accepted: 2, Duplicates: 1, Rejected: []Rejected{{3, problem}, {4, problem}}}},
+		&ResultFrame{ID: "1", WriteResult: WriteResult{Position: "p", Final: true, Ack: "durable", Accepted: 2, Duplicates: 1, Rejected: []Rejected{{3, problem}, {4, problem}}}},
 		&ResultFrame{ID: "1", WriteResult: WriteResult{Rejected: []Rejected{}}},
 		&FreshnessFrame{State: FreshStale, Since: 1.5},
 		&FreshnessFrame{ID: "a", State: FreshLive},

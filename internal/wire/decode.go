@@ -16,13 +16,15 @@ func DefaultLimits() Limits {
 
 // Limits of a frame that are no settings: no honest frame comes near.
 const (
-	MaxDepth   = 64       // levels of nesting, the frame itself included
-	MaxID      = 64       // bytes of an id
-	MaxFilter  = 16 << 10 // bytes of a filter, select or order
-	maxName    = 256      // bytes of a table or view name, a position, a version
-	maxKey     = 256      // bytes of an idempotency key
-	maxToken   = 8 << 10  // bytes of a token
-	maxMembers = 32       // members of a frame or of a subscription
+	MaxDepth    = 64       // levels of nesting, the frame itself included
+	MaxID       = 64       // bytes of an id
+	MaxFilter   = 16 << 10 // bytes of a filter, select or order
+	MaxProducer = 64       // bytes of a producer's name
+	MaxSequence = 1 << 53  // the greatest sequence: JavaScript has to hold it
+	maxName     = 256      // bytes of a table or view name, a position, a version
+	maxKey      = 256      // bytes of an idempotency key
+	maxToken    = 8 << 10  // bytes of a token
+	maxMembers  = 32       // members of a frame or of a subscription
 )
 
 // DecodeClient reads one frame of a client. On a problem, id is the frame's id if it could be read, so that the answer can
@@ -135,6 +137,8 @@ func (o *object) write() *WriteFrame {
 		Atomic:     o.boolean("atomic"),
 		OnConflict: o.text("on_conflict", 0, maxName, "merge", "ignore"),
 		Ack:        o.text("ack", 0, maxName, "applied", "logged"),
+		Producer:   o.text("producer", 0, MaxProducer),
+		Sequence:   o.sequence("sequence"),
 	}
 	kinds := 0
 	for _, is := range []bool{w.Rows != nil, w.Patch != nil, w.Delete} {
@@ -145,6 +149,10 @@ func (o *object) write() *WriteFrame {
 	switch {
 	case kinds != 1:
 		o.refuse("rows", "a write has exactly one of rows, patch and delete", "")
+	case (w.Producer == "") != (w.Sequence == 0):
+		o.refuse("sequence", "producer and sequence go together", "")
+	case w.Producer != "" && w.Key != "":
+		o.refuse("key", "a write has a key or a producer with a sequence, not both", "")
 	case w.Rows != nil && w.Filter != "":
 		o.refuse("filter", "a filter goes with patch or delete", "")
 	case w.Rows != nil && w.Rows[0] != '{' && w.Rows[0] != '[':
@@ -311,6 +319,19 @@ func (o *object) count(name string) *int {
 		o.refuse(name, "must be a whole number from 0", "")
 	}
 	return &v
+}
+
+// sequence returns a number from 1 to 2^53, 0 when it is not there: JavaScript has to hold it.
+func (o *object) sequence(name string) uint64 {
+	m := o.present(name, 0)
+	if m == nil {
+		return 0
+	}
+	v, err := strconv.ParseUint(string(m), 10, 64)
+	if err != nil || v == 0 || v > MaxSequence {
+		o.refuse(name, "must be a whole number from 1 to 2^53", "")
+	}
+	return v
 }
 
 // raw returns the text of a member; null counts as not there.

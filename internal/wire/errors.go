@@ -2,6 +2,7 @@ package wire
 
 import (
 	"net/http"
+	"sync"
 )
 
 // Code is the stable name of an error: clients decide by it, people find it in docs/errors.md.
@@ -19,12 +20,14 @@ const (
 	BadFilter       Code = "bad_filter"
 	Duplicate       Code = "duplicate"
 	Conflict        Code = "conflict"
+	SequenceGap     Code = "sequence_gap" // a producer left numbers out
 	Constraint      Code = "constraint"
 	Unauthenticated Code = "unauthenticated"
 	TokenExpired    Code = "token_expired"
 	Forbidden       Code = "forbidden"
 	RateLimited     Code = "rate_limited"
 	Busy            Code = "busy"
+	Unresolved      Code = "unresolved" // a write of which is not known whether the log has it
 	NotYet          Code = "not_yet"
 	TooLarge        Code = "too_large"
 	TooMany         Code = "too_many"
@@ -57,6 +60,7 @@ type Problem struct {
 	Hint         string `json:"hint,omitempty"`   // what to do about it
 	Retry        Retry  `json:"retry,omitempty"`
 	RetryAfterMS int    `json:"retry_after_ms,omitempty"` // with Retry "after"
+	Expected     uint64 `json:"expected,omitempty"`       // of a sequence_gap: the number to send next
 	Request      string `json:"request,omitempty"`        // the request id that is in the log line
 }
 
@@ -92,6 +96,8 @@ func Codes() []CodeInfo {
 			"Nothing: the row is there already. Send another id if it is another event."},
 		{Conflict, http.StatusConflict, RetryNo, "a row with this key exists, or the key was used for another request",
 			"Use another key, or `on_conflict=merge` or `on_conflict=ignore`. For an idempotency key: one key belongs to one request."},
+		{SequenceGap, http.StatusConflict, RetryNo, "a producer's sequence does not follow its last one",
+			"Send the write with the number in `expected`, and what follows it, first. A number below it was written; one beyond it is refused since what lies between may be lost."},
 		{Constraint, http.StatusUnprocessableEntity, RetryNo, "a row violates a constraint",
 			"Correct the row so that it passes the CHECK that the detail names."},
 		{Unauthenticated, http.StatusUnauthorized, RetryNo, "a token is needed",
@@ -104,6 +110,8 @@ func Codes() []CodeInfo {
 			"Wait as long as `Retry-After` or `retry_after_ms` says."},
 		{Busy, http.StatusServiceUnavailable, RetryAfter, "the server is at a limit",
 			"Wait as long as `Retry-After` or `retry_after_ms` says and send the same again. Nothing was lost: what was refused was not written."},
+		{Unresolved, http.StatusServiceUnavailable, RetryAfter, "whether the write is stored is not known yet",
+			"Wait as long as `Retry-After` or `retry_after_ms` says and send the same again, with the same ids or the same Idempotency-Key: it takes effect once. Without either, look whether it is there."},
 		{NotYet, http.StatusGatewayTimeout, RetryAfter, "the position is not applied yet",
 			"Ask again, or wait longer with `_wait`. The position may belong to a write that is still on its way."},
 		{TooLarge, http.StatusRequestEntityTooLarge, RetryNo, "larger than a limit",
@@ -125,14 +133,22 @@ func Codes() []CodeInfo {
 	}
 }
 
+// byCode is Codes by code: problems are made for every request of a flood.
+var byCode = sync.OnceValue(func() map[Code]CodeInfo {
+	all := map[Code]CodeInfo{}
+	for _, c := range Codes() {
+		all[c.Code] = c
+	}
+	return all
+})
+
 // NewProblem returns a problem of a known code with its fixed parts filled in. An unknown code becomes internal.
 func NewProblem(code Code, detail string) *Problem {
-	for _, c := range Codes() {
-		if c.Code == code {
-			return &Problem{Type: "/errors/" + string(code), Title: c.Title, Status: c.Status, Code: code, Detail: detail, Retry: c.Retry}
-		}
+	c, known := byCode()[code]
+	if !known {
+		c = byCode()[Internal]
 	}
-	return NewProblem(Internal, detail)
+	return &Problem{Type: "/errors/" + string(c.Code), Title: c.Title, Status: c.Status, Code: c.Code, Detail: detail, Retry: c.Retry}
 }
 
 // Error implements error.

@@ -66,6 +66,8 @@ type WriteFrame struct {
 	Atomic     bool    `json:"atomic,omitempty"`                              // all rows or none
 	OnConflict string  `json:"on_conflict,omitempty" ts:"'merge' | 'ignore'"` // "merge" or "ignore"
 	Ack        string  `json:"ack,omitempty" ts:"'applied' | 'logged'"`       // "applied" (default) or "logged"
+	Producer   string  `json:"producer,omitempty"`                            // with sequence, in place of key: who numbers its writes
+	Sequence   uint64  `json:"sequence,omitempty"`                            // number of this write: 1, 2, 3, … of its producer and table
 }
 
 // RawJSON is JSON text that was checked to be valid and not too deep, and is otherwise left as it came. It aliases the frame.

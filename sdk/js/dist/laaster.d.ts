@@ -1,6 +1,6 @@
 /*! laaster 0.1.0 | Apache-2.0 */
 /** The codes of this server's errors, see docs/errors.md. A newer server may send others. */
-type ServerCode = 'invalid_json' | 'invalid_row' | 'invalid_request' | 'unknown_table' | 'unknown_view' | 'unknown_column' | 'not_found' | 'bad_filter' | 'duplicate' | 'conflict' | 'constraint' | 'unauthenticated' | 'token_expired' | 'forbidden' | 'rate_limited' | 'busy' | 'not_yet' | 'too_large' | 'too_many' | 'slow_consumer' | 'gap' | 'draining' | 'storage_damaged' | 'not_supported' | 'internal';
+type ServerCode = 'invalid_json' | 'invalid_row' | 'invalid_request' | 'unknown_table' | 'unknown_view' | 'unknown_column' | 'not_found' | 'bad_filter' | 'duplicate' | 'conflict' | 'sequence_gap' | 'constraint' | 'unauthenticated' | 'token_expired' | 'forbidden' | 'rate_limited' | 'busy' | 'unresolved' | 'not_yet' | 'too_large' | 'too_many' | 'slow_consumer' | 'gap' | 'draining' | 'storage_damaged' | 'not_supported' | 'internal';
 /** The stable name of an error: the server's (docs/errors.md), or one of the SDK's own three. */
 type Code = ServerCode | 'timeout' | 'unreachable' | 'closed';
 /** Every error of the SDK. `message` is the detail in words. */
@@ -178,6 +178,8 @@ interface WriteResult {
     position: string;
     /** False with `ack: 'logged'`: durable, not yet decided. */
     final: boolean;
+    /** What the answer promises: `durable`, `buffered` or `memory`. */
+    ack?: string;
     accepted: number;
     /** Rows that were there before: no effect. */
     duplicates: number;

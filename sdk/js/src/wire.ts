@@ -15,12 +15,14 @@ export type ServerCode =
   | 'bad_filter'
   | 'duplicate'
   | 'conflict'
+  | 'sequence_gap'
   | 'constraint'
   | 'unauthenticated'
   | 'token_expired'
   | 'forbidden'
   | 'rate_limited'
   | 'busy'
+  | 'unresolved'
   | 'not_yet'
   | 'too_large'
   | 'too_many'
@@ -83,6 +85,8 @@ export interface WireResult {
   position: string
   /** false with _ack=logged: durable, the outcome of each row is not known yet */
   final: boolean
+  /** what the answer promises: durable, buffered or memory */
+  ack?: string
   /** rows that took effect; with Final false, rows that were logged */
   accepted: number
   /** rows recognised as seen before: no effect */
@@ -116,6 +120,8 @@ export interface WireProblem {
   retry?: 'no' | 'after'
   /** with Retry "after" */
   retry_after_ms?: number
+  /** of a sequence_gap: the number to send next */
+  expected?: number
   /** the request id that is in the log line */
   request?: string
 }
@@ -170,6 +176,10 @@ export interface WriteFrame {
   on_conflict?: 'merge' | 'ignore'
   /** "applied" (default) or "logged" */
   ack?: 'applied' | 'logged'
+  /** with sequence, in place of key: who numbers its writes */
+  producer?: string
+  /** number of this write: 1, 2, 3, … of its producer and table */
+  sequence?: number
 }
 
 /** CallFrame invokes a command. Not supported yet. */

@@ -23,6 +23,8 @@ export interface WriteResult {
   position: string
   /** False with `ack: 'logged'`: durable, not yet decided. */
   final: boolean
+  /** What the answer promises: `durable`, `buffered` or `memory`. */
+  ack?: string
   accepted: number
   /** Rows that were there before: no effect. */
   duplicates: number
@@ -162,6 +164,7 @@ export class Writer {
     p.resolve({
       position: r.position,
       final: r.final,
+      ...(r.ack === undefined ? {} : { ack: r.ack }),
       accepted: r.accepted,
       duplicates: r.duplicates,
       rejected: r.rejected.map(({ index, error }) => ({ index, problem: new Problem(error) })),
