@@ -17,10 +17,22 @@ type Table struct {
 	AppendOnly bool  // WITH (append_only), or no primary key: rows are facts, never updated nor deleted
 	// Kept says that the rows are part of the engine's state. It is so for every keyed table and for append-only tables
 	// that somebody may SELECT or whose key a view relies on; the rows of others live in the log alone.
-	Kept    bool
-	Checks  []Check
-	Options map[string]string // the WITH options that were given (owner, version, event_time, lateness, …), values as text
+	Kept     bool
+	Priority Priority // WITH (priority = …)
+	Checks   []Check
+	Options  map[string]string // the WITH options that were given (owner, version, event_time, lateness, …), values as text
 }
+
+// Priority says whose writes are refused first when more comes than log and engine take. The zero value is what a table has that says nothing.
+type Priority uint8
+
+// The priorities. Writes to a table of low priority are refused while half of what may be pending is, normal ones from nine tenths on, high ones
+// when nothing more fits.
+const (
+	NormalPriority Priority = iota
+	LowPriority
+	HighPriority
+)
 
 // Keyed reports whether rows have an identity that later writes may change: updates, deletes and on_conflict.
 func (t *Table) Keyed() bool { return !t.AppendOnly }

@@ -28,7 +28,52 @@ type Settings struct {
 	PlainHTTP bool     `yaml:"plain_http"` // TLS ends elsewhere: serve other addresses than loopback without it
 	Origins   []string `yaml:"origins"`    // browser origins allowed besides the server's own and loopback, as scheme://host[:port]
 	Drain     Duration `yaml:"drain"`      // longest graceful stop. Default 8s, 0s to 9s
-	Limits    Limits   `yaml:"limits"`
+	// Durability is what an acknowledgement promises, named in each answer: durable (default: synced to disk), buffered (survives the process,
+	// not a power cut) or memory (survives nothing). replicated is reserved: it needs a cluster.
+	Durability string     `yaml:"durability"`
+	Checkpoint Checkpoint `yaml:"checkpoint"`
+	Retention  Retention  `yaml:"retention"`
+	Disk       Disk       `yaml:"disk"`
+	Encryption Encryption `yaml:"encryption"`
+	Scrub      Scrub      `yaml:"scrub"`
+	Audit      Audit      `yaml:"audit"`
+	Limits     Limits     `yaml:"limits"`
+}
+
+// Checkpoint says how often the state is written beside the log.
+type Checkpoint struct {
+	Every     Duration `yaml:"every"`      // at most this long after the last one when something changed. Default 30s, 100ms to 1h
+	LogBytes  Bytes    `yaml:"log_bytes"`  // or once the log grew by this much. Default 64MiB, 64KiB to 16GiB
+	CopyEvery Duration `yaml:"copy_every"` // a second copy, physically apart from the first. Default 1h, 1s to 24h
+	Copy      string   `yaml:"copy"`       // folder of the second copy, relative to the app folder, better on another disk. Default: copy in the data folder
+}
+
+// Retention says how much of the log is kept. What a checkpoint, its second copy or a reader needs is kept in any case.
+type Retention struct {
+	Age   Duration `yaml:"age"`   // batches older than this go. Default 0s: none
+	Bytes Bytes    `yaml:"bytes"` // the oldest batches beyond this size go. Default 0B: none
+}
+
+// Disk says when writes are refused before the disk is full.
+type Disk struct {
+	LowWater Bytes `yaml:"low_water"` // less free space than this: busy. Default 256MiB, 0B to 1TiB
+	Reserve  Bytes `yaml:"reserve"`   // a file that is given up when the disk is full all the same. Default 16MiB, 0B to 16GiB
+}
+
+// Encryption says how log and checkpoints are encrypted at rest.
+type Encryption struct {
+	Keys string `yaml:"keys"` // a key file, relative to the app folder, or env:NAME of a variable with its content. Default "": not encrypted
+}
+
+// Scrub says how fast everything at rest is read and checked.
+type Scrub struct {
+	Rate  Bytes    `yaml:"rate"`  // per second. Default 5MiB, 0B (never) to 1GiB
+	Every Duration `yaml:"every"` // a whole pass begins this often. Default 24h, 1s to 30 days
+}
+
+// Audit says what holds the audit trail together beside the log.
+type Audit struct {
+	Witness string `yaml:"witness"` // a file, relative to the app folder, better on another disk, that gets each seal of the trail. Default ""
 }
 
 // Limits bounds what the server holds. Each has a behaviour at the bound, named here.
@@ -42,6 +87,7 @@ type Limits struct {
 	MemoryLog     Bytes    `yaml:"memory_log"`     // the whole log with backbone: memory; full: no more writes. Default 1GiB, 1MiB to 64GiB
 	ViewState     Bytes    `yaml:"view_state"`     // what one view's operators keep; more: it stops. Default 1GiB, 1MiB to 64GiB
 	State         Bytes    `yaml:"state"`          // what all keep together; more: the largest stops. Default 4GiB, 1MiB to 256GiB
+	Memory        Bytes    `yaml:"memory"`         // of state and rows held in memory; what is beyond is read from the checkpoint when needed. Default 8GiB, 1MiB to 1TiB
 	JoinRows      int      `yaml:"join_rows"`      // rows of one side of a join under one key; more: the view stops. Default 10000000, 1 to 1000000000
 	Ring          Bytes    `yaml:"ring"`           // recent epochs for resuming clients; older: a snapshot. Default 16MiB, 64KiB to 1GiB
 	Connections   int      `yaml:"connections"`    // live connections; more: busy. Default 10000, 1 to 1000000
@@ -64,9 +110,13 @@ type Duration time.Duration
 func DefaultSettings() Settings {
 	return Settings{
 		Listen: "127.0.0.1:8080", Admin: "127.0.0.1:8081", Data: ".laaster", Backbone: "embedded", Stream: "LAASTER", Drain: Duration(8 * time.Second),
+		Durability: "durable",
+		Checkpoint: Checkpoint{Every: Duration(30 * time.Second), LogBytes: 64 << 20, CopyEvery: Duration(time.Hour)},
+		Disk:       Disk{LowWater: 256 << 20, Reserve: 16 << 20},
+		Scrub:      Scrub{Rate: 5 << 20, Every: Duration(24 * time.Hour)},
 		Limits: Limits{
 			Row: 256 << 10, Body: 8 << 20, Pending: 32 << 20, PendingWait: Duration(2 * time.Second),
-			DedupeWindow: Duration(10 * time.Minute), DedupeMemory: 256 << 20, MemoryLog: 1 << 30, ViewState: 1 << 30, State: 4 << 30, JoinRows: 10_000_000, Ring: 16 << 20,
+			DedupeWindow: Duration(10 * time.Minute), DedupeMemory: 256 << 20, MemoryLog: 1 << 30, ViewState: 1 << 30, State: 4 << 30, Memory: 8 << 30, JoinRows: 10_000_000, Ring: 16 << 20,
 			Connections: 10000, Subscriptions: 1000, Frame: 1 << 20, Requests: 64 << 20, Sockets: 8000,
 			RequestHeader: Duration(5 * time.Second), RequestBody: Duration(30 * time.Second), Stall: Duration(30 * time.Second),
 		},
@@ -178,7 +228,7 @@ func keys() []string {
 	for _, b := range d.bounds() {
 		out = append(out, b.key)
 	}
-	return append(out, "auth", "plain_http", "origins")
+	return append(out, "auth", "plain_http", "origins", "checkpoint.copy", "encryption.keys", "audit.witness")
 }
 
 func (s *Settings) bounds() []bound {
@@ -189,6 +239,16 @@ func (s *Settings) bounds() []bound {
 		backbone(s.Backbone),
 		stream(s.Stream),
 		duration("drain", s.Drain, 0, 9*time.Second),
+		durability(s.Durability),
+		duration("checkpoint.every", s.Checkpoint.Every, 100*time.Millisecond, time.Hour),
+		size("checkpoint.log_bytes", s.Checkpoint.LogBytes, 64<<10, 16<<30),
+		duration("checkpoint.copy_every", s.Checkpoint.CopyEvery, time.Second, 24*time.Hour),
+		duration("retention.age", s.Retention.Age, 0, 100*365*24*time.Hour),
+		size("retention.bytes", s.Retention.Bytes, 0, 1<<50),
+		size("disk.low_water", s.Disk.LowWater, 0, 1<<40),
+		size("disk.reserve", s.Disk.Reserve, 0, 16<<30),
+		size("scrub.rate", s.Scrub.Rate, 0, 1<<30),
+		duration("scrub.every", s.Scrub.Every, time.Second, 30*24*time.Hour),
 		size("limits.row", l.Row, 1<<10, 512<<10),
 		size("limits.body", l.Body, 1<<10, 64<<20),
 		size("limits.pending", l.Pending, 2<<20, 1<<30),
@@ -198,6 +258,7 @@ func (s *Settings) bounds() []bound {
 		size("limits.memory_log", l.MemoryLog, 1<<20, 64<<30),
 		size("limits.view_state", l.ViewState, 1<<20, 64<<30),
 		size("limits.state", l.State, 1<<20, 256<<30),
+		size("limits.memory", l.Memory, 1<<20, 1<<40),
 		count("limits.join_rows", l.JoinRows, 1, 1_000_000_000),
 		size("limits.ring", l.Ring, 64<<10, 1<<30),
 		count("limits.connections", l.Connections, 1, 1000000),
@@ -254,6 +315,16 @@ func backbone(value string) bound {
 		return bound{key: "backbone"}
 	}
 	return bound{"backbone", strconv.Quote(value) + " is not known", "embedded, memory, or nats://host:port"}
+}
+
+func durability(value string) bound {
+	switch {
+	case value == "replicated":
+		return bound{"durability", "replicated is reserved: it needs a log of several servers", "durable, buffered or memory"}
+	case value != "durable" && value != "buffered" && value != "memory":
+		return bound{"durability", strconv.Quote(value) + " is not known", "durable, buffered or memory"}
+	}
+	return bound{key: "durability"}
 }
 
 func stream(name string) bound {

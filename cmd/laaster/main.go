@@ -22,6 +22,7 @@ import (
 	"github.com/alecthomas/kong"
 
 	"laaster/app"
+	"laaster/internal/kit/fault"
 	"laaster/internal/kit/run"
 	"laaster/internal/node"
 	"laaster/internal/sql"
@@ -37,6 +38,12 @@ type commands struct {
 	Deploy  deployCommand  `cmd:"" help:"Change the app of a running server, or show what would change."`
 	Explain explainCommand `cmd:"" help:"Print the operators of an app's views, what they keep and what bounds it."`
 	Query   queryCommand   `cmd:"" help:"Read a view of a running server, or follow it live."`
+	Audit   auditCommand   `cmd:"" help:"Check or print the audit trail of a data folder."`
+	Backup  backupCommand  `cmd:"" help:"Back up a running server, or a data folder, into one file; verify one."`
+	Restore restoreCommand `cmd:"" help:"Make a data folder of a backup, as of its end or of an earlier position or time."`
+	Repair  repairCommand  `cmd:"" help:"Say what is damaged in a data folder, and make a whole log of what is left."`
+	Replay  replayCommand  `cmd:"" help:"Look at a moment of the past, read-only, or compare two definitions over the same history."`
+	Key     keyCommand     `cmd:"" help:"Print a line with a new random key for encryption.keys."`
 	Version versionCommand `cmd:"" help:"Print the version."`
 }
 
@@ -97,10 +104,10 @@ func Main(args []string, stdout, stderr io.Writer) int {
 }
 
 type runCommand struct {
-	App       string `arg:"" help:"The app folder: app.sql, optionally laaster.yaml and public/." type:"path"`
+	App       string `arg:"" help:"The app folder: app.sql, optionally laaster.yaml and public/."`
 	Listen    string `help:"Public listener, host:port; port 0 picks a free one. Default 127.0.0.1:8080." placeholder:"ADDR"`
 	Admin     string `help:"Admin listener: health, metrics. Default 127.0.0.1:8081." placeholder:"ADDR"`
-	Data      string `help:"Data folder. Default .laaster inside the app folder." placeholder:"DIR" type:"path"`
+	Data      string `help:"Data folder. Default .laaster inside the app folder." placeholder:"DIR"`
 	Backbone  string `help:"Where the log is: embedded, memory, or nats://host:port." placeholder:"WHERE"`
 	PlainHTTP bool   `name:"plain-http" help:"Serve other addresses than loopback without TLS: it ends elsewhere."`
 	LogLevel  string `help:"debug, info, warn or error: structured log on stderr." enum:"debug,info,warn,error" default:"info"`
@@ -131,7 +138,7 @@ func (r *runCommand) run(s *streams, beside func(context.Context, *node.Node) er
 	defer stop()
 	context.AfterFunc(ctx, stop) // a second Ctrl-C ends at once
 	logger := slog.New(slog.NewJSONHandler(s.err, &slog.HandlerOptions{Level: level}))
-	n, err := node.Start(ctx, node.Options{Dir: r.App, Settings: settings, Clock: run.System{}, Logger: logger, Progress: progress(s.err)})
+	n, err := node.Start(ctx, node.Options{Dir: r.App, Settings: settings, Clock: fault.Clock(run.System{}), Logger: logger, Progress: progress(s.err)})
 	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
 		logger.Info("stopped before it was ready")
 		return nil
@@ -183,7 +190,7 @@ func (r *runCommand) settings() (app.Settings, error) {
 		}
 	}
 	s.PlainHTTP = s.PlainHTTP || r.PlainHTTP
-	if !filepath.IsAbs(s.Data) {
+	if r.Data == "" && !filepath.IsAbs(s.Data) {
 		s.Data = filepath.Join(r.App, s.Data)
 	}
 	return s, s.Validate()
@@ -195,11 +202,17 @@ func readSettings(dir string) (app.Settings, error) {
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return app.Settings{}, err
 	}
-	return app.ParseSettings(name, src)
+	s, err := app.ParseSettings(name, src)
+	for _, path := range []*string{&s.Checkpoint.Copy, &s.Audit.Witness} { // relative to the app folder, as encryption.keys is
+		if *path != "" && !filepath.IsAbs(*path) {
+			*path = filepath.Join(dir, *path)
+		}
+	}
+	return s, err
 }
 
 type checkCommand struct {
-	App    string `arg:"" help:"The app folder." type:"path"`
+	App    string `arg:"" help:"The app folder."`
 	JSON   bool   `name:"json" help:"Print the findings as a JSON array; with --server the plan as an object."`
 	Server string `help:"Admin listener of a running server: print what deploying the app there would change." placeholder:"ADDR"`
 }

@@ -38,6 +38,8 @@ func TestCommandLine(t *testing.T) {
 		{[]string{"run", "--help"}, 0, []string{"Examples", "--listen", "--data"}, nil},
 		{[]string{"check", "--help"}, 0, []string{"Examples", "--json"}, nil},
 		{[]string{"version"}, 0, []string{"laaster " + version}, nil},
+		{[]string{"key", "my-key"}, 0, []string{"my-key "}, nil},
+		{[]string{"key", "my key"}, 1, nil, []string{"my key", "a-z"}},
 		{[]string{"frob"}, 2, nil, []string{"frob", "hint"}},
 		{[]string{"run"}, 2, nil, []string{"<app>", "hint"}},
 		{[]string{"run", good, "--nope"}, 2, nil, []string{"--nope", "hint"}},

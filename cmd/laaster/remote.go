@@ -81,7 +81,7 @@ func source(dir string) (path string, src []byte, err error) {
 }
 
 type deployCommand struct {
-	App    string `arg:"" help:"The app folder." type:"path"`
+	App    string `arg:"" help:"The app folder."`
 	Server string `help:"Admin listener of the running server. Default: what the app's laaster.yaml says." placeholder:"ADDR"`
 	DryRun bool   `name:"dry-run" help:"Show the plan and change nothing."`
 	Force  bool   `help:"Let views go that somebody may read."`
@@ -205,7 +205,7 @@ func (s *server) deploy(ctx context.Context, dir string, force bool, watch io.Wr
 }
 
 type explainCommand struct {
-	App    string `arg:"" help:"The app folder." type:"path"`
+	App    string `arg:"" help:"The app folder."`
 	View   string `arg:"" optional:"" help:"One view; all of them when left out."`
 	Live   bool   `help:"Ask the running server: rows in and out, bytes of state, time spent per operator."`
 	Server string `help:"Its admin listener. Default: what the app's laaster.yaml says; implies --live." placeholder:"ADDR"`

@@ -26,6 +26,8 @@ func (n *Node) routeApp(mux *http.ServeMux) {
 	mux.HandleFunc("GET /v1/explain", n.ready(n.serveExplain))
 	mux.HandleFunc("POST /v1/check", n.ready(n.serveCheck))
 	mux.HandleFunc("POST /v1/deploy", n.ready(n.serveDeploy))
+	mux.HandleFunc("POST /v1/checkpoint", n.ready(n.serveCheckpoint))
+	mux.HandleFunc("GET /v1/backup", n.ready(n.serveBackup))
 }
 
 // ready answers busy until the node serves.
@@ -46,10 +48,23 @@ type AppInfo struct {
 	Source   string `json:"source"`   // app.sql
 	Position string `json:"position"` // that every view has reached
 	Log      string `json:"log"`
+	// CompleteFrom has the views that lack what was before a position, since they were built when the log before was trimmed.
+	CompleteFrom map[string]string `json:"complete_from,omitempty"`
 }
 
-func (n *Node) serveApp(w http.ResponseWriter, _ *http.Request) {
+func (n *Node) serveApp(w http.ResponseWriter, q *http.Request) {
 	info := AppInfo{Source: n.program.Load().Definition.Source, Position: n.position(n.applied.Load()), Log: n.shard.ID().String()}
+	if err := n.betweenBatches(func() {
+		for view, seq := range n.complete {
+			if info.CompleteFrom == nil {
+				info.CompleteFrom = map[string]string{}
+			}
+			info.CompleteFrom[view] = n.position(seq)
+		}
+	}); err != nil {
+		n.problems.answer(w, q, wire.NewProblem(wire.Internal, err.Error()))
+		return
+	}
 	w.Header().Set("Content-Type", "application/json")
 	_ = json.NewEncoder(w).Encode(info) // the caller may be gone
 }
@@ -73,6 +88,17 @@ func (n *Node) source(w http.ResponseWriter, q *http.Request) (file string, src 
 		file = "app.sql"
 	}
 	return file, src, true
+}
+
+// serveCheckpoint writes a checkpoint now.
+func (n *Node) serveCheckpoint(w http.ResponseWriter, q *http.Request) {
+	seq, err := n.Checkpoint(q.Context())
+	if err != nil {
+		n.problems.answer(w, q, wire.NewProblem(wire.Internal, err.Error()))
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	_ = json.NewEncoder(w).Encode(map[string]string{"position": n.position(seq)}) // the caller may be gone
 }
 
 func (n *Node) serveCheck(w http.ResponseWriter, q *http.Request) {

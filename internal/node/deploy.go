@@ -14,7 +14,6 @@ import (
 	"laaster/internal/change"
 	"laaster/internal/expr"
 	"laaster/internal/flow"
-	"laaster/internal/ingest"
 	"laaster/internal/sql"
 	"laaster/internal/view"
 	"laaster/internal/wire"
@@ -34,10 +33,12 @@ type Plan struct {
 
 // ViewChange is what becomes of one view or readable table.
 type ViewChange struct {
-	Name        string `json:"name"`
-	Table       bool   `json:"table,omitempty"`
-	Change      string `json:"change"`      // new, changed or gone
-	Subscribers int    `json:"subscribers"` // live subscriptions that it concerns
+	Name   string `json:"name"`
+	Table  bool   `json:"table,omitempty"`
+	Change string `json:"change"` // new, changed or gone
+	// CompleteFrom is the position from which on the view has the rows of tables that do not keep theirs: the log before is trimmed. Empty: from the beginning.
+	CompleteFrom string `json:"complete_from,omitempty"`
+	Subscribers  int    `json:"subscribers"` // live subscriptions that it concerns
 }
 
 // The verdicts of a Plan.
@@ -59,13 +60,14 @@ var errDeploying = errors.New("another deployment is under way: try again when i
 // deployment is one change of the app on its way to the engine.
 type deployment struct {
 	program  *flow.Program
-	missing  []int         // relations of program that the running engine does not have
-	engine   *flow.Engine  // of these, beside the running one, with state of its own; nil when nothing is missing
-	store    *view.Store   // its views
-	at       uint64        // what both have applied
-	late     bool          // its definition is in the log, and the engines could not be joined yet; the engine loop's
-	gone     []int         // places in the store that nobody is given any more
-	inEffect chan struct{} // closed when it is the running app
+	missing  []int             // relations of program that the running engine does not have
+	engine   *flow.Engine      // of these, beside the running one, with state of its own; nil when nothing is missing
+	store    *view.Store       // its views
+	at       uint64            // what both have applied
+	complete map[string]uint64 // see Node.complete: of what is built here
+	late     bool              // its definition is in the log, and the engines could not be joined yet; the engine loop's
+	gone     []int             // places in the store that nobody is given any more
+	inEffect chan struct{}     // closed when it is the running app
 }
 
 // Plan says what src would do to the running app, without doing it.
@@ -113,17 +115,25 @@ func (n *Node) viewChanges(from, to *flow.Program) ([]ViewChange, error) {
 		case is[r.Name] == "": // a system relation
 		case r.Table != nil && !readable(to.Definition, r.Name): // it concerns no reader
 		case !there:
-			out = append(out, ViewChange{r.Name, r.Table != nil, "new", 0})
+			out = append(out, ViewChange{Name: r.Name, Table: r.Table != nil, Change: "new", CompleteFrom: n.completeFrom(to, r.ID)})
 		case old != is[r.Name]:
-			out = append(out, ViewChange{r.Name, r.Table != nil, "changed", n.hub.Subscriptions(r.Name)})
+			out = append(out, ViewChange{r.Name, r.Table != nil, "changed", n.completeFrom(to, r.ID), n.hub.Subscriptions(r.Name)})
 		}
 	}
 	for _, r := range from.Relations {
 		if is[r.Name] == "" && was[r.Name] != "" {
-			out = append(out, ViewChange{r.Name, r.Table != nil, "gone", n.hub.Subscriptions(r.Name)})
+			out = append(out, ViewChange{r.Name, r.Table != nil, "gone", "", n.hub.Subscriptions(r.Name)})
 		}
 	}
 	return out, nil
+}
+
+// completeFrom returns from which position on a relation of p would be complete if it were built now; empty: from the beginning.
+func (n *Node) completeFrom(p *flow.Program, relation int) string {
+	if n.shard.First() <= 1 || p.Relations[relation].Table != nil || !partial(p, n.program.Load(), relation) {
+		return ""
+	}
+	return n.position(n.oldestKept() + 1)
 }
 
 // readable reports whether anybody may read a relation.
@@ -205,26 +215,34 @@ func (n *Node) deploy(ctx context.Context, file string, src []byte, force bool, 
 	}
 	began := n.opt.Clock.Now()
 	d := &deployment{program: program, inEffect: make(chan struct{})}
-	if err := n.prepare(d); err != nil {
+	if err := n.door.Fits(program.Relations); err != nil {
+		return nil, err
+	}
+	hold := n.holdLog() // the log is not trimmed while it is read
+	defer hold()
+	if err := n.prepare(d, n.betweenBatches); err != nil {
 		return nil, err
 	}
 	if err := n.catchUp(ctx, d, progress); err != nil {
 		return nil, err
 	}
+	ended, problem := n.privileged(ctx, "deploy", file, map[string]any{"changes": len(p.Differences), "force": force})
+	if problem != nil {
+		return nil, errors.New(problem.Detail)
+	}
 	seq, err := n.handOver(ctx, d)
-	if err != nil {
+	if ended(err); err != nil {
 		return nil, err
 	}
+	n.wantCheckpoint() // else a start would build the views again
 	p.Position, p.Replayed, p.BuiltMS = n.position(seq), d.at, n.opt.Clock.Now().Sub(began).Milliseconds()
 	n.opt.Logger.Info("the app has changed", "position", p.Position, "changes", len(p.Differences), "built_ms", p.BuiltMS)
 	return p, nil
 }
 
-// prepare finds out what has to be built and tries what must not fail once the definition is in the log.
-func (n *Node) prepare(d *deployment) error {
-	if err := n.door.Fits(d.program.Relations); err != nil {
-		return err
-	}
+// prepare finds out what has to be built and tries what must not fail once the definition is in the log. between calls a function when
+// the engine is between two batches.
+func (n *Node) prepare(d *deployment, between func(func()) error) error {
 	if _, err := flow.New(d.program, n.engineOptions()); err != nil {
 		return err
 	}
@@ -236,7 +254,7 @@ func (n *Node) prepare(d *deployment) error {
 	if err != nil {
 		return err
 	}
-	if err := n.betweenBatches(func() { d.missing = flow.Missing(d.program, n.engine) }); err != nil {
+	if err := between(func() { d.missing = flow.Missing(d.program, n.engine) }); err != nil {
 		return err
 	}
 	for i, r := range d.program.Relations { // the engine converts rows of tables that got columns; their readers need them too
@@ -245,12 +263,14 @@ func (n *Node) prepare(d *deployment) error {
 			d.missing = append(d.missing, i)
 		}
 	}
+	if n.shard.First() > 1 { // see begin
+		d.missing = flow.Dependents(d.program, d.missing)
+	}
 	if len(d.missing) == 0 {
 		return nil
 	}
 	d.store = view.New(d.program.Relations, view.Options{RingBytes: 1})
-	d.engine, err = flow.New(flow.Restrict(d.program, d.missing), n.engineOptions())
-	return err
+	return n.begin(d)
 }
 
 // near is how many batches the views that are built may lag behind when they take over: the running ones wait for the rest.
@@ -364,12 +384,15 @@ func defines(b *change.Batch) []byte {
 
 // succession makes the deployment whose definition b is the running app, and returns it. The engine loop calls it before it applies a
 // batch; settle ends what it begins.
-func (n *Node) succession(b *ingest.Batch) (*deployment, error) {
+func (n *Node) succession(b *change.Batch) (*deployment, error) {
 	d := n.next.Load()
-	switch doc := defines(&b.Batch); {
+	switch doc := defines(b); {
 	case doc == nil && (d == nil || !d.late):
 		return nil, nil
 	case doc != nil:
+		if d == nil && string(doc) == string(n.program.Load().Catalog) { // said again: it changes nothing
+			return nil, nil
+		}
 		if d == nil || string(doc) != string(d.program.Catalog) {
 			return nil, errors.New("a definition that nobody here made")
 		}
@@ -384,7 +407,7 @@ func (n *Node) succession(b *ingest.Batch) (*deployment, error) {
 		if d.engine == nil {
 			return nil, nil
 		}
-		epoch, err := d.engine.Apply(&b.Batch)
+		epoch, err := d.engine.Apply(b)
 		if err == nil {
 			d.store.Apply(epoch)
 		}
@@ -405,24 +428,48 @@ func (n *Node) takeOver(d *deployment, engine *flow.Engine, seq uint64) error {
 	for _, r := range n.store.Redefine(added) {
 		n.slots[slices.Index(n.slots, -1)] = r.ID // in the order of the program, as added is
 	}
-	if err := n.door.Use(d.program.Relations); err != nil {
-		return err
+	if n.door != nil { // else this is a start
+		if err := n.door.Use(d.program.Relations); err != nil {
+			return err
+		}
 	}
 	n.engine = engine
+	n.complete = d.completeFrom(n.complete)
 	n.rules.Use(d.program.Definition)
 	n.program.Store(d.program)
+	if n.hub == nil {
+		return nil
+	}
 	rels := n.store.Relations()
 	visible := make([]*expr.Relation, 0, len(n.slots))
 	for _, slot := range n.slots {
 		visible = append(visible, rels[slot])
 	}
+	n.watch(d.program.Definition)
 	n.hub.Redefine(visible, mayRead(d.program.Definition))
 	return nil
 }
 
+// completeFrom returns since when each view of the new app has its history, for those that lack some.
+func (d *deployment) completeFrom(was map[string]uint64) map[string]uint64 {
+	out := map[string]uint64{}
+	for i, r := range d.program.Relations {
+		from := was[r.Name]
+		if slices.Contains(d.missing, i) {
+			from = d.complete[r.Name]
+		}
+		if from != 0 {
+			out[r.Name] = from
+		}
+	}
+	return out
+}
+
 // settle moves those who follow the app live to what d, whose first batch is applied, has made of it.
 func (n *Node) settle(d *deployment) {
-	n.hub.Settle()
+	if n.hub != nil {
+		n.hub.Settle()
+	}
 	n.store.Drop(d.gone)
 	n.showStopped()
 	n.next.CompareAndSwap(d, nil)
@@ -434,6 +481,20 @@ func mayRead(def *app.Definition) func(auth.Principal, string) *wire.Problem {
 	rules := &auth.Rules{}
 	rules.Use(def)
 	return func(p auth.Principal, relation string) *wire.Problem { return rules.Allow(p, relation, app.Select) }
+}
+
+// sameRows reports whether a view that was computed anew has the rows that its readers see already: its query is the same, and it
+// is the steps below that changed, such as when a table got columns that it does not read.
+func (n *Node) sameRows(d *deployment, r *expr.Relation, was, is string) bool {
+	if r.Table != nil || was != is || n.complete[r.Name] != 0 || d.complete[r.Name] != 0 {
+		return false
+	}
+	for _, s := range n.engine.Stopped() {
+		if n.program.Load().Relations[s.Relation].Name == r.Name {
+			return false
+		}
+	}
+	return true
 }
 
 // succeed lays out where the relations of d are in the store: those whose rows stay as they are keep their places, others get new ones
@@ -459,7 +520,7 @@ func (n *Node) succeed(d *deployment, at uint64) (added []view.Added, err error)
 	slots := make([]int, len(d.program.Relations))
 	for i, r := range d.program.Relations {
 		place, there := places[r.Name]
-		fresh := slices.Contains(d.missing, i)
+		fresh := slices.Contains(d.missing, i) && !(there && n.sameRows(d, r, was[r.Name], is[r.Name]))
 		if there && was[r.Name] == is[r.Name] && slices.Equal(rels[place].Order, r.Order) && !fresh {
 			slots[i] = place
 			delete(free, r.Name)
@@ -485,12 +546,17 @@ func (n *Node) tellStopped(e *change.Epoch) {
 	for _, s := range e.Stopped {
 		rel := n.store.Relations()[n.slots[s.Relation]]
 		n.opt.Logger.Error("a view has stopped: its rows stay as they are, the rest of the app goes on", "view", rel.Name, "reason", s.Reason, "stack", s.Stack)
-		n.hub.SetStale(rel, s.Reason)
+		if n.hub != nil {
+			n.hub.SetStale(rel, s.Reason)
+		}
 	}
 }
 
 // showStopped tells the readers of every view that has stopped.
 func (n *Node) showStopped() {
+	if n.hub == nil { // it is told when it is there
+		return
+	}
 	for _, s := range n.engine.Stopped() {
 		n.hub.SetStale(n.store.Relations()[n.slots[s.Relation]], s.Reason)
 	}

@@ -105,7 +105,7 @@ func (f *front) recovered(r *response, q *http.Request) {
 
 func preflight(h http.Header) {
 	h.Set("Access-Control-Allow-Methods", "GET, HEAD, POST, PATCH, DELETE")
-	h.Set("Access-Control-Allow-Headers", "Authorization, Content-Type, Idempotency-Key, If-None-Match, Last-Event-ID, traceparent")
+	h.Set("Access-Control-Allow-Headers", "Authorization, Content-Type, Idempotency-Key, If-None-Match, Laaster-Producer, Laaster-Sequence, Last-Event-ID, traceparent")
 	h.Set("Access-Control-Max-Age", "600")
 }
 
@@ -198,7 +198,7 @@ func principal(q *http.Request) (auth.Principal, *wire.Problem) {
 		return auth.Principal{}, wire.NewProblem(wire.Unauthenticated, "this server has no token issuer, so no token can be verified").
 			WithField("Authorization", "leave the header out to be anon")
 	}
-	return auth.Anonymous(), nil
+	return auth.Anonymous().At(q.RemoteAddr), nil
 }
 
 // maxHeader bounds a request's header, in bytes (the HTTP server adds 4 KiB to it). A filter takes up to 8 KiB of it.

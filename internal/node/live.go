@@ -28,10 +28,11 @@ const mergeFactor = 16
 // openHub makes the read half of the public surface.
 func (n *Node) openHub() error {
 	limits := &n.opt.Settings.Limits
+	n.watch(n.program.Load().Definition)
 	var err error
 	n.hub, err = push.NewHub(context.WithoutCancel(n.group.Context()), push.Options{
 		Store: n.store, Log: n.shard.ID(), Shard: n.shard.Number(), Clock: n.opt.Clock, Metrics: n.metrics, Logger: n.opt.Logger,
-		Authorize: mayRead(n.program.Load().Definition),
+		Authorize: mayRead(n.program.Load().Definition), Access: n.accessed,
 		Principal: principal, RequestID: requestID, Answer: n.problems.answer, Writer: liveWriter{n}, Sent: n.sent,
 		MaxConnections: limits.Connections, Merge: mergeWindow, MergeFactor: mergeFactor,
 		Limits: wire.Limits{FrameBytes: int(limits.Frame), Subscriptions: limits.Subscriptions, RowBytes: int(limits.Row)},
@@ -70,7 +71,7 @@ type liveWriter struct{ n *Node }
 
 // Write implements push.Writer.
 func (w liveWriter) Write(ctx context.Context, p auth.Principal, f *wire.WriteFrame) (*wire.WriteResult, *wire.Problem) {
-	r := &ingest.Request{Table: f.Table, Rows: f.Rows, Filter: f.Filter, Key: f.Key, Atomic: f.Atomic, ID: newID(),
+	r := &ingest.Request{Table: f.Table, Rows: f.Rows, Filter: f.Filter, Key: f.Key, Producer: f.Producer, Sequence: f.Sequence, Atomic: f.Atomic, ID: newID(),
 		Received: w.n.opt.Clock.Now()}
 	switch {
 	case f.Delete:
@@ -110,6 +111,23 @@ func (n *Node) gauges() {
 	n.metrics.Gauge("laaster_remembered_bytes", "Bytes held to recognise repeated ids and idempotency keys.", func() float64 {
 		return float64(n.remembered.Load())
 	})
+	n.metrics.Gauge("laaster_log_first_position", "Sequence of the oldest batch that is kept.", func() float64 { return float64(n.shard.First()) })
+	n.metrics.Gauge("laaster_checkpoint_position", "Sequence of the newest checkpoint; 0: there is none.", func() float64 { return float64(n.kept.seq.Load()) })
+	n.metrics.Gauge("laaster_checkpoint_pause_seconds", "How long the engine stood still for the newest checkpoint.", func() float64 {
+		return time.Duration(n.kept.pause.Load()).Seconds()
+	})
+	n.metrics.Gauge("laaster_checkpoint_seconds", "How long the newest checkpoint took to write.", func() float64 {
+		return time.Duration(n.kept.took.Load()).Seconds()
+	})
+	n.metrics.Gauge("laaster_checkpoint_failures", "Checkpoints that could not be written since the start.", func() float64 { return float64(n.kept.failed.Load()) })
+	n.metrics.Gauge("laaster_checkpoint_copy_position", "Sequence of the second copy; 0: none was made since the start.", func() float64 {
+		return float64(n.kept.copied.Load())
+	})
+	n.metrics.Gauge("laaster_resident_bytes", "Bytes of state and rows in memory, as of the newest checkpoint.", func() float64 { return float64(n.resident.Load()) })
+	n.metrics.Gauge("laaster_degraded", "How many things do not work as they should; /readyz names them.", func() float64 { return float64(len(n.degraded.list())) })
+	if n.guard != nil {
+		n.metrics.Gauge("laaster_disk_free_bytes", "Free space of the disk that holds the data folder.", func() float64 { _, free := n.guard.Check(); return float64(free) })
+	}
 	n.metrics.Collect(newEngineCollector(n))
 	n.metrics.Gauge("laaster_connections", "Live connections, WebSocket and SSE.", func() float64 { return float64(n.hub.Connections()) })
 }

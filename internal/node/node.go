@@ -15,14 +15,18 @@ import (
 	"time"
 
 	"laaster/app"
+	"laaster/internal/audit"
 	"laaster/internal/auth"
 	"laaster/internal/backbone"
+	"laaster/internal/change"
+	"laaster/internal/checkpoint"
 	"laaster/internal/flow"
 	"laaster/internal/ingest"
 	"laaster/internal/kit/run"
 	"laaster/internal/node/devpage"
 	"laaster/internal/observe"
 	"laaster/internal/push"
+	"laaster/internal/seal"
 	"laaster/internal/view"
 	"laaster/internal/wire"
 )
@@ -37,41 +41,61 @@ type Options struct {
 	Clock    run.Clock
 	Logger   *slog.Logger
 	Progress io.Writer // told in words about work that takes longer than a second; nil: nobody
+	// Free says how many bytes the disk below a folder has left; nil asks the system.
+	Free func(dir string) (uint64, error)
 }
 
 // Node is a running app.
 type Node struct {
-	opt      Options
-	metrics  *observe.Metrics
-	problems *problemLog
-	group    *run.Group       // the loops
-	serving  *run.Group       // the listeners
-	folder   *backbone.Folder // nil: the log outlives nothing
-	shard    *backbone.Shard
-	program  atomic.Pointer[flow.Program]
-	engine   *flow.Engine // the engine loop's
-	slots    []int        // where the program's relations are in store; the engine loop's
-	store    *view.Store
-	hub      *push.Hub
-	rules    auth.Rules
-	writer   *ingest.Writer
-	door     *ingest.Door
-	batches  chan *ingest.Batch
-	ask      chan func()   // the engine loop calls these between batches
-	ended    chan struct{} // closed when the engine loop has ended
-	publicL  net.Listener
-	sockets  *sockets // publicL, with a bound on connections
-	adminL   net.Listener
-	public   *http.Server
-	admin    *http.Server
-	handler  atomic.Pointer[http.Handler] // of the public listener: "starting" until the log is replayed
-	received ring
-	applied  atomic.Uint64
+	opt         Options
+	metrics     *observe.Metrics
+	problems    *problemLog
+	group       *run.Group       // the loops
+	serving     *run.Group       // the listeners
+	folder      *backbone.Folder // nil: the log outlives nothing
+	keys        *seal.Ring       // nil: nothing is encrypted
+	shard       *backbone.Shard
+	checkpoints *checkpoint.Store // nil: the log outlives nothing
+	kept        keeping
+	from        checkpoint.Info    // what the start began from; zero: the log's beginning
+	guard       *backbone.Guard    // nil without a data folder
+	scrubber    *backbone.Scrubber // nil without a data folder
+	lineage     *backbone.Lineage  // nil: the log was not made of another one
+	program     atomic.Pointer[flow.Program]
+	engine      *flow.Engine      // the engine loop's
+	slots       []int             // where the program's relations are in store; the engine loop's
+	last        *change.Batch     // the last one applied; nil at a start that replayed nothing; the engine loop's
+	canary      canary            // the engine loop's
+	complete    map[string]uint64 // views that lack what was before this position, since they were built from a trimmed log; the engine loop's
+	resident    atomic.Int64      // bytes of state and rows in memory, as of the last time somebody looked
+	trimmed     int64             // stamp at which somebody last looked; the engine loop's
+	degraded    degraded
+	broken      chan error                      // capacity 1: why the node cannot go on
+	stoppedAt   [3]int64                        // the limits of the checkpoint that the start went on from; see stopLimits
+	trail       *audit.Trail                    // nil without a data folder; the engine loop's
+	watched     atomic.Pointer[map[string]bool] // tables whose reads are recorded
+	store       *view.Store
+	hub         *push.Hub
+	rules       auth.Rules
+	writer      *ingest.Writer
+	door        *ingest.Door
+	batches     chan *ingest.Batch
+	ask         chan func()   // the engine loop calls these between batches
+	ended       chan struct{} // closed when the engine loop has ended
+	publicL     net.Listener
+	sockets     *sockets // publicL, with a bound on connections
+	adminL      net.Listener
+	public      *http.Server
+	admin       *http.Server
+	handler     atomic.Pointer[http.Handler] // of the public listener: "starting" until the log is replayed
+	received    ring
+	applied     atomic.Uint64
 
 	remembered atomic.Int64    // bytes that the engine holds for ids and idempotency keys
 	leaving    context.Context // ends when the node begins to stop
 	leave      context.CancelFunc
 	deploying  atomic.Bool
+	backing    atomic.Bool                // a backup is being made
 	dev        atomic.Pointer[dev]        // in development
 	next       atomic.Pointer[deployment] // what the next definition in the log brings
 	due        chan int64                 // when the engine has something due; capacity 1
@@ -99,6 +123,8 @@ const (
 func Start(ctx context.Context, opt Options) (_ *Node, err error) {
 	n := &Node{opt: opt, metrics: observe.NewMetrics(), batches: make(chan *ingest.Batch, engineLag),
 		ask: make(chan func()), ended: make(chan struct{}), due: make(chan int64, 1), lastDue: math.MaxInt64}
+	n.broken = make(chan error, 1)
+	n.kept.ask, n.kept.grown = make(chan chan error), make(chan struct{}, 1)
 	n.problems = &problemLog{logger: opt.Logger, clock: opt.Clock}
 	n.group, n.serving = run.New(context.WithoutCancel(ctx)), run.New(context.WithoutCancel(ctx))
 	n.leaving, n.leave = context.WithCancel(context.WithoutCancel(ctx))
@@ -117,10 +143,13 @@ func Start(ctx context.Context, opt Options) (_ *Node, err error) {
 	if err := n.openLog(ctx); err != nil {
 		return nil, err
 	}
-	if err := n.define(ctx); err != nil {
+	if err := n.openTrail(); err != nil {
 		return nil, err
 	}
-	if err := n.replay(ctx); err != nil {
+	if err := n.openCheckpoints(); err != nil {
+		return nil, err
+	}
+	if err := n.recover(ctx); err != nil {
 		return nil, err
 	}
 	if err := n.serve(); err != nil {
@@ -185,10 +214,12 @@ func listenError(which, flag, addr string, err error) error {
 func (n *Node) serve() error {
 	limits := &n.opt.Settings.Limits
 	n.writer = ingest.NewWriter(n.shard, n.opt.Clock, n.metrics, n.batches, int(limits.Pending), time.Duration(limits.PendingWait))
+	n.writer.Reopen = n.reopenLog
 	var err error
 	n.door, err = ingest.NewDoor(ingest.Options{
-		Tables: n.program.Load().Relations, Rules: &n.rules, Writer: n.writer, Clock: n.opt.Clock, Metrics: n.metrics,
-		Limits:     ingest.Limits{Row: int(limits.Row), Body: int(limits.Body), DedupeMemory: int(limits.DedupeMemory), Requests: int(limits.Requests)},
+		Tables: n.program.Load().Relations, Rules: &n.rules, Writer: n.writer, Clock: n.opt.Clock, Metrics: n.metrics, Ack: string(n.shard.Level()),
+		Limits: ingest.Limits{Row: int(limits.Row), Body: int(limits.Body), DedupeMemory: int(limits.DedupeMemory), Requests: int(limits.Requests),
+			DedupeWindow: time.Duration(limits.DedupeWindow)},
 		Position:   n.position,
 		Applied:    n.applied.Load,
 		Remembered: func() int { return int(n.remembered.Load()) },
@@ -202,11 +233,25 @@ func (n *Node) serve() error {
 	live := n.hub.Connections
 	n.sockets.live.Store(&live)
 	n.gauges()
+	n.openScrubber(n.shard.Recovery().Head > n.from.Header.Seq)
 	n.group.Go("log writer", n.writerLoop)
 	n.tellDue(false)
 	n.showStopped()
 	n.group.Go("engine", n.engineLoop)
 	n.group.Go("ticks", n.tickLoop)
+	n.group.Go("checkpoints", n.checkpointLoop)
+	n.group.Go("disk", n.diskLoop)
+	n.group.Go("scrub", n.scrubLoop)
+	n.group.Go("damage", func(ctx context.Context) error {
+		select {
+		case err := <-n.broken:
+			return err
+		case <-ctx.Done():
+		case <-n.ended:
+		}
+		return nil
+	})
+	n.writer.Note(change.EntryAudit, n.act(operator, operator, "start", n.position(n.applied.Load()), "done").Encode()) // with the first batch
 	h := n.publicHandler()
 	n.handler.Store(&h)
 	return nil
@@ -243,16 +288,8 @@ func notHere(q *http.Request) *wire.Problem {
 		WithHint("writes: POST, PATCH, DELETE /v1/tables/{table}; reads: GET /v1/views/{view}; live: GET /v1/live")
 }
 
-// writerLoop runs the shard's writer. A full disk leaves the node up, to read from, and says so on /readyz; any other failure
-// of the log ends it.
-func (n *Node) writerLoop(ctx context.Context) error {
-	err := n.writer.Run(ctx)
-	if stopped := (*backbone.Stopped)(nil); errors.As(err, &stopped) && stopped.Reason == backbone.DiskFull {
-		n.setState(stateFailed, err.Error())
-		return nil
-	}
-	return err
-}
+// writerLoop runs the shard's writer. A failure of the log that a reopening does not mend ends it, and the node with it.
+func (n *Node) writerLoop(ctx context.Context) error { return n.writer.Run(ctx) }
 
 // otherMethod answers the methods that a path does not have.
 func (n *Node) otherMethod(allow, hint string) http.Handler {
@@ -325,25 +362,26 @@ func (n *Node) forsake(at *ingest.Batch) {
 	}
 }
 
-func (n *Node) apply(b *ingest.Batch) error {
+func (n *Node) apply(b *ingest.Batch) (err error) {
+	defer func() {
+		if damage := caught(recover()); damage != nil {
+			n.mistrustCheckpoints(damage)
+			err = unreadable(damage)
+		}
+	}()
 	began := n.opt.Clock.Now()
 	seq := b.Header().Seq
-	moved, err := n.succession(b)
-	if err != nil {
-		return fmt.Errorf("batch %d: %w", seq, err)
-	}
-	epoch, err := n.engine.Apply(&b.Batch)
-	if err != nil {
-		return fmt.Errorf("batch %d: %w", seq, err)
-	}
 	n.received.put(seq, b.Received)
-	n.tellStopped(epoch)
-	view.Translate(epoch, n.slots)
-	n.store.Apply(epoch)
-	if moved != nil {
-		n.settle(moved)
+	epoch, err := n.step(&b.Batch)
+	if err != nil {
+		return err
 	}
-	n.applied.Store(seq)
+	n.last = &b.Batch
+	n.grew(len(b.Raw()))
+	if b.Header().Stamp-n.trimmed >= trimEvery {
+		n.trimmed = b.Header().Stamp
+		n.trimMemory()
+	}
 	n.remembered.Store(n.engine.SeenBytes())
 	n.tellDue(b.Header().Entries == 0)
 	n.writer.Complete(b, epoch.Outcomes)
@@ -351,6 +389,29 @@ func (n *Node) apply(b *ingest.Batch) error {
 	n.metrics.ApplyTime.Observe(now.Sub(began).Seconds())
 	n.metrics.Stamp(observe.Applied, now.Sub(b.Received).Seconds())
 	return nil
+}
+
+// damaged ends the node: rows that are only in a checkpoint cannot be read. The next start takes the second copy, or the log.
+func (n *Node) damaged(err error) {
+	n.mistrustCheckpoints(err)
+	select {
+	case n.broken <- err:
+	default:
+	}
+}
+
+// trimEvery is how often the engine loop looks at the memory of state and rows, in microseconds of the log.
+const trimEvery = 1_000_000
+
+// grew counts what the next checkpoint would save a start from replaying.
+func (n *Node) grew(bytes int) {
+	if n.kept.logged.Add(int64(bytes)) < int64(n.opt.Settings.Checkpoint.LogBytes) {
+		return
+	}
+	select {
+	case n.kept.grown <- struct{}{}:
+	default:
+	}
 }
 
 // ring remembers when the requests of recent batches arrived, for the stamp of their first frame.
@@ -399,6 +460,10 @@ func (n *Node) health() Health {
 	if n.status.state != stateStarting && n.shard != nil {
 		h.Log, h.Position, h.Ack = n.shard.ID().String(), n.position(n.applied.Load()), string(n.shard.Level())
 	}
+	h.Degraded, h.Lineage = n.degraded.list(), n.lineage
+	if seq := n.kept.seq.Load(); seq != 0 && n.shard != nil {
+		h.Checkpoint = &CheckpointHealth{Position: n.position(seq), At: n.kept.at.Load() / 1000, PauseUS: n.kept.pause.Load() / 1000, TookMS: n.kept.took.Load() / 1_000_000}
+	}
 	return h
 }
 
@@ -433,13 +498,18 @@ func (n *Node) stop() error {
 	limit, cancel := context.WithTimeout(context.Background(), time.Duration(n.opt.Settings.Drain)+time.Second/2)
 	defer cancel()
 	n.hub.Drain()
+	if n.checkpoints != nil {
+		n.checkpoints.Hurry()
+	}
 	err := n.public.Shutdown(limit)
 	if errors.Is(err, context.DeadlineExceeded) { // the stop is graceful all the same: who is too slow was waited for
 		n.opt.Logger.Warn("connections were cut at the end of the drain", "open", n.sockets.open.Load())
 		err = n.public.Close()
 	}
+	n.told(n.act(operator, operator, "stop", n.position(n.applied.Load()), "begun"))
 	n.writer.Close(drainingProblem())
 	err = errors.Join(err, n.group.Wait())
+	n.lastCheckpoint()
 	err = errors.Join(err, n.hub.Close())
 	return errors.Join(err, n.close())
 }
@@ -470,6 +540,12 @@ func (n *Node) close() error {
 	n.serving.Stop()
 	n.group.Stop()
 	err = errors.Join(err, n.group.Wait(), n.serving.Wait())
+	if n.trail != nil {
+		err = errors.Join(err, n.trail.Close(n.opt.Clock.Now().UnixMicro()))
+	}
+	if n.checkpoints != nil {
+		err = errors.Join(err, n.checkpoints.Close())
+	}
 	if n.shard != nil {
 		err = errors.Join(err, n.shard.Close())
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -14,7 +15,9 @@ import (
 	"laaster/internal/backbone/jetstream"
 	"laaster/internal/backbone/memory"
 	"laaster/internal/change"
+	"laaster/internal/checkpoint"
 	"laaster/internal/flow"
+	"laaster/internal/seal"
 	"laaster/internal/sql"
 	"laaster/internal/view"
 )
@@ -140,31 +143,106 @@ func (n *Node) compile(prev *sql.Catalog) error {
 
 // openLog opens the shard on the driver that the settings name.
 func (n *Node) openLog(ctx context.Context) error {
+	s := &n.opt.Settings
 	o := backbone.Options{Clock: n.opt.Clock, Log: n.opt.Logger}
-	var err error
-	switch where := n.opt.Settings.Backbone; where {
-	case "memory":
-		o.Driver = memory.NewStore(int64(n.opt.Settings.Limits.MemoryLog)).Open()
-	default:
-		if n.folder, err = backbone.OpenFolder(n.opt.Settings.Data); err != nil {
-			return err
-		}
-		o.Dir = n.folder.Path()
-		js := jetstream.Options{Dir: n.folder.Store(), Log: n.opt.Logger}
-		if js.Acknowledged, err = backbone.Acknowledged(n.folder.Path(), 0); err != nil {
-			return fmt.Errorf("open the log: %w", err)
-		}
-		if where != "embedded" {
-			js = jetstream.Options{URL: where, Name: n.opt.Settings.Stream, Log: n.opt.Logger}
-		}
-		if o.Driver, err = jetstream.Open(ctx, js); err != nil {
-			return fmt.Errorf("open the log: %w", err)
-		}
+	if s.Backbone == "memory" || s.Durability == string(backbone.Memory) {
+		o.Driver = memory.NewStore(int64(s.Limits.MemoryLog)).Open()
+		return n.openShard(ctx, o)
 	}
+	var err error
+	if n.folder, err = backbone.OpenFolder(s.Data); err != nil {
+		return err
+	}
+	dir := n.folder.Path()
+	if n.keys, err = loadKeys(n.opt.Dir, s.Encryption.Keys); err != nil {
+		return err
+	}
+	files, bytes, err := backbone.ResyncStore(dir, time.Time{}, n.opt.Logger)
+	if err != nil {
+		return fmt.Errorf("make durable what the process before this one could not sync: %w", err)
+	}
+	clean := n.cleanBefore()
+	if files > 0 {
+		n.opt.Logger.Warn("what the process before this one could not sync was written anew", "files", files, "bytes", bytes)
+		clean = 0
+	}
+	n.guard = backbone.NewGuard(backbone.GuardOptions{Dir: dir, LowWater: int64(s.Disk.LowWater), Reserve: int64(s.Disk.Reserve), Free: n.opt.Free, Log: n.opt.Logger})
+	o.Dir, o.Keys = dir, n.keys
+	o.Reopen = func(ctx context.Context) (backbone.Driver, error) { return n.openDriver(ctx, n.shard.Head()) }
+	if o.Driver, err = n.openDriver(ctx, clean); err != nil {
+		return fmt.Errorf("open the log: %w", err)
+	}
+	if err := n.openShard(ctx, o); err != nil {
+		return err
+	}
+	return n.folder.Upgrade()
+}
+
+func (n *Node) openShard(ctx context.Context, o backbone.Options) (err error) {
 	if n.shard, err = backbone.Open(ctx, o); err != nil {
 		return fmt.Errorf("open the log: %w", err)
 	}
 	return nil
+}
+
+// cleanBefore returns the position of the newest checkpoint, as far as can be told before the log is open: the store's files below it need not be
+// inspected before anything else, since the start does not read them; the scrubber does.
+func (n *Node) cleanBefore() uint64 {
+	dir := filepath.Join(n.folder.Path(), "checkpoints")
+	if _, err := os.Stat(dir); err != nil {
+		return 0
+	}
+	s, err := checkpoint.Open(checkpoint.Options{Dir: dir, ReadOnly: true, Keys: n.keys, Clock: n.opt.Clock, Slog: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		return 0
+	}
+	defer s.Close() //nolint:errcheck // read only
+	for _, i := range s.List() {
+		if i.Err == nil {
+			return i.Header.Seq
+		}
+	}
+	return 0
+}
+
+// openDriver opens the store in the data folder, or on the external server. clean is as jetstream.Options.CleanBefore.
+func (n *Node) openDriver(ctx context.Context, clean uint64) (backbone.Driver, error) {
+	s, dir := &n.opt.Settings, n.folder.Path()
+	if s.Backbone != "embedded" {
+		return driver(jetstream.Open(ctx, jetstream.Options{URL: s.Backbone, Name: s.Stream, Log: n.opt.Logger}))
+	}
+	acknowledged, err := backbone.Acknowledged(dir, 0)
+	if err != nil {
+		return nil, err
+	}
+	first, err := backbone.Begins(dir, 0)
+	if err != nil {
+		return nil, err
+	}
+	return driver(jetstream.Open(ctx, jetstream.Options{Dir: n.folder.Store(), Acknowledged: acknowledged, First: first, CleanBefore: clean, Sync: backbone.Level(s.Durability), Log: n.opt.Logger}))
+}
+
+// driver keeps a nil driver from becoming an interface that is not nil.
+func driver(d *jetstream.Driver, err error) (backbone.Driver, error) {
+	if err != nil {
+		return nil, err
+	}
+	return d, nil
+}
+
+// loadKeys reads the keys that the settings name, relative to the app folder; nil when they name none.
+func loadKeys(dir, where string) (*seal.Ring, error) {
+	switch {
+	case where == "":
+		return nil, nil
+	case !strings.HasPrefix(where, "env:") && !filepath.IsAbs(where):
+		where = filepath.Join(dir, where)
+	}
+	keys, err := seal.Load(where)
+	if err != nil {
+		return nil, fmt.Errorf("encryption.keys: %w", err)
+	}
+	return keys, nil
 }
 
 // define settles under which definition the log is read. The definition of app.sql is compared with the last one in the
@@ -191,14 +269,21 @@ func (n *Node) define(ctx context.Context) error {
 		}
 		n.opt.Logger.Info("app.sql changed: the new definition is appended and its views are built by replay", "changes", len(differences))
 	}
+	_, err = n.appendDefinition(ctx, n.program.Load().Catalog)
+	return err
+}
+
+// appendDefinition makes doc the definition of the log from the next batch on, and returns that batch.
+func (n *Node) appendDefinition(ctx context.Context, doc []byte) (change.Batch, error) {
 	var b change.Builder
-	if err := b.Add(&change.Entry{Kind: change.EntryDefinition, Last: true, Body: n.program.Load().Catalog}); err != nil {
-		return fmt.Errorf("the definition of the app: %w", err)
+	if err := b.Add(&change.Entry{Kind: change.EntryDefinition, Last: true, Body: doc}); err != nil {
+		return change.Batch{}, fmt.Errorf("the definition of the app: %w", err)
 	}
-	if _, err := n.shard.Append(ctx, &b); err != nil {
-		return fmt.Errorf("append the definition: %w", err)
+	batch, err := n.shard.Append(ctx, &b)
+	if err != nil {
+		return change.Batch{}, fmt.Errorf("append the definition: %w", err)
 	}
-	return nil
+	return batch.Clone(), nil
 }
 
 func refusedChange(differences []sql.Difference) error {
@@ -231,11 +316,9 @@ func (n *Node) replay(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	n.slots = make([]int, len(program.Relations))
-	for i := range n.slots {
-		n.slots[i] = i
-	}
-	n.store = view.New(program.Relations, view.Options{RingBytes: int(n.opt.Settings.Limits.Ring)})
+	n.slots = identity(len(program.Relations))
+	n.canary = canary{}
+	n.store = view.New(program.Relations, n.viewOptions())
 	n.rules.Use(program.Definition)
 	head := n.shard.Head()
 	n.status.Lock()
@@ -251,7 +334,21 @@ func (n *Node) replay(ctx context.Context) error {
 			return err
 		}
 		n.store.Apply(epoch)
-		p.at(b.Header().Seq)
+		if err := n.audited(b); err != nil {
+			return err
+		}
+		seq := b.Header().Seq
+		if err := n.canary.passed(n, b); errors.Is(err, errDiverged) { // the log is the truth, and there is nothing else to go by
+			n.opt.Logger.Error("the replay of the log gave another state than the one that ran before", "error", err.Error())
+			n.degrade("canary", err.Error())
+		} else if err != nil {
+			return err
+		}
+		if n.grew(len(b.Raw())); seq == head {
+			last := b.Clone()
+			n.last = &last
+		}
+		p.at(seq)
 		n.status.Lock()
 		n.status.replayed = b.Header().Seq
 		n.status.Unlock()
@@ -269,11 +366,16 @@ func (n *Node) replay(ctx context.Context) error {
 	return nil
 }
 
+func (n *Node) viewOptions() view.Options {
+	l := &n.opt.Settings.Limits
+	return view.Options{RingBytes: int(l.Ring), Memory: int64(l.Memory) / 2, Damaged: n.damaged}
+}
+
 func (n *Node) engineOptions() flow.Options {
 	l := &n.opt.Settings.Limits
 	began := n.opt.Clock.Now()
 	return flow.Options{Definition: definition, Window: time.Duration(l.DedupeWindow),
-		MaxViewBytes: int64(l.ViewState), MaxBytes: int64(l.State), MaxJoinRows: int64(l.JoinRows),
+		MaxViewBytes: int64(l.ViewState), MaxBytes: int64(l.State), MaxJoinRows: int64(l.JoinRows), Resident: int64(l.Memory) / 2,
 		Clock: func() int64 { return n.opt.Clock.Now().Sub(began).Nanoseconds() }}
 }
 

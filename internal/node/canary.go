@@ -1,0 +1,63 @@
+package node
+
+import (
+	"fmt"
+
+	"laaster/internal/change"
+)
+
+// canary compares the state of a replay with the one that ran before. While there is traffic, the engine's fingerprint is taken at the first
+// batch of each logged second and written into the log a little later; which batches these are follows from their stamps, so a replay takes
+// its own at the same ones. While a view stands still at a limit nothing is compared: with other limits it would not. The engine loop's.
+type canary struct {
+	stamp  int64    // of the last batch
+	taken  [8]taken // the newest, in a ring
+	next   int
+	agreed uint64 // comparisons so far
+}
+
+type taken struct {
+	seq         uint64
+	identity    [16]byte // see flow.Engine.Identity: fingerprints of another one say nothing
+	fingerprint [16]byte
+}
+
+const canaryUs = 1_000_000
+
+// passed is called after the engine applied b. At a start it compares what b says of the state; later it has the state written into the log.
+func (c *canary) passed(n *Node, b *change.Batch) error {
+	h := b.Header()
+	begins := h.Stamp/canaryUs != c.stamp/canaryUs
+	c.stamp = h.Stamp
+	if n.writer != nil {
+		if begins && h.Records > 0 && len(n.engine.Stopped()) == 0 {
+			k := change.Canary{Log: h.Log, Seq: h.Seq, Plan: n.engine.Identity(), Fingerprint: n.engine.Fingerprint()}
+			n.writer.Note(change.EntryCanary, k.Append(nil))
+		}
+		return nil
+	}
+	if begins && len(n.engine.Stopped()) == 0 {
+		c.taken[c.next%len(c.taken)] = taken{h.Seq, n.engine.Identity(), n.engine.Fingerprint()}
+		c.next++
+	}
+	it, e := b.Entries(), change.Entry{}
+	for it.Next(&e) && e.Kind == change.EntryCanary { // they come first
+		k, err := change.ParseCanary(e.Body)
+		if err != nil {
+			return fmt.Errorf("batch %d: %w", h.Seq, err)
+		}
+		if k.Log != h.Log { // of a log that was repaired
+			continue
+		}
+		for _, t := range c.taken {
+			if t.seq != k.Seq || t.seq == 0 || t.identity != k.Plan {
+				continue
+			}
+			if t.fingerprint != k.Fingerprint {
+				return fmt.Errorf("%w at batch %d: fingerprint %x, replayed %x", errDiverged, k.Seq, k.Fingerprint, t.fingerprint)
+			}
+			c.agreed++
+		}
+	}
+	return nil
+}
