@@ -24,10 +24,11 @@ type measure struct {
 	delay    *delays
 	cpu      float64 // server µs per accepted event
 	frames   float64 // per second and screen
+	inside   *delays // those of the requests that were under way while something else was; see config.inside
 }
 
-// sent is one request: when it was due, and where its rows are.
-type sent struct {
+// placed is one request: when it was due, and where its rows are.
+type placed struct {
 	due time.Time
 	seq uint64
 }
@@ -56,6 +57,11 @@ func client() *http.Client {
 
 // load sends requests by the schedule of rate and follows them to the screens.
 func (s *server) load(ctx context.Context, c *config, rate int) (*measure, error) {
+	return s.loadUntil(ctx, c, rate, func() error { return nil })
+}
+
+// loadUntil is load, and calls sent when the last request was answered, before the delays are counted.
+func (s *server) loadUntil(ctx context.Context, c *config, rate int, sent func() error) (*measure, error) {
 	every := time.Duration(float64(time.Second) * float64(c.rows) / float64(rate))
 	total := max(1, int(c.length/every))
 	for _, x := range s.screens {
@@ -66,23 +72,26 @@ func (s *server) load(ctx context.Context, c *config, rate int) (*measure, error
 		return nil, err
 	}
 	var mu sync.Mutex
-	var done []sent
+	var done []placed
 	accepted, refused := 0, 0
 	start := s.clock.Now().Add(10 * time.Millisecond)
 	due := make(chan time.Time, total) // the schedule never waits for the server
 	g := run.New(ctx)
-	all, kept := bodies(c.rows), client()
+	all, kept := c.bodies, client()
+	if all == nil {
+		all = bodies(c.rows)
+	}
 	for w := range min(senders, total) {
 		g.Go("sender", func(context.Context) error {
 			for t := range due {
-				seq, n, status, err := s.post(kept, all[(w+int(t.UnixNano()))&15])
+				seq, n, status, err := s.post(kept, all[(w+int(t.UnixNano()))&(len(all)-1)])
 				if err != nil {
 					return err
 				}
 				mu.Lock()
 				if status == 200 {
 					accepted += n
-					done = append(done, sent{t, seq})
+					done = append(done, placed{t, seq})
 				} else {
 					refused++
 				}
@@ -114,13 +123,16 @@ func (s *server) load(ctx context.Context, c *config, rate int) (*measure, error
 	if err != nil {
 		return nil, err
 	}
-	m := &measure{accepted: float64(accepted) / took.Seconds(), refused: refused, delay: newDelays()}
+	m := &measure{accepted: float64(accepted) / took.Seconds(), refused: refused, delay: newDelays(), inside: newDelays()}
+	if err := sent(); err != nil {
+		return nil, err
+	}
 	m.cpu = float64((after - cpu).Microseconds()) / float64(max(accepted, 1))
 	return m, s.follow(ctx, c, done, m, took)
 }
 
 // follow finds, for each request and sampled screen, the frame that carried it.
-func (s *server) follow(ctx context.Context, c *config, done []sent, m *measure, took time.Duration) error {
+func (s *server) follow(ctx context.Context, c *config, done []placed, m *measure, took time.Duration) error {
 	limit, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
 	last := uint64(0)
@@ -138,7 +150,12 @@ func (s *server) follow(ctx context.Context, c *config, done []sent, m *measure,
 		if i < c.sample {
 			for _, d := range done {
 				k := sort.Search(len(x.seen), func(k int) bool { return x.seen[k].seq >= d.seq })
-				m.delay.add(x.seen[k].at.Sub(d.due))
+				shown := x.seen[k].at
+				if c.inside != nil && c.inside(d.due, shown) {
+					m.inside.add(shown.Sub(d.due))
+					continue
+				}
+				m.delay.add(shown.Sub(d.due))
 			}
 		}
 		x.mu.Unlock()

@@ -35,6 +35,14 @@ type config struct {
 	query   int
 
 	retained int
+	keys     int
+	bodies   [][]byte                      // nil: those of bodies
+	inside   func(from, to time.Time) bool // of a request: its delay counts apart; nil: of none
+
+	burst  time.Duration
+	bursts int
+	times  float64
+	pairs  int
 }
 
 func main() {
@@ -64,11 +72,16 @@ func parse(args []string) (*config, error) {
 	f.DurationVar(&c.length, "time", 10*time.Second, "length of each rate")
 	f.IntVar(&c.idle, "idle", 500, "events sent one at a time to the idle server")
 	f.StringVar(&c.profile, "profile", "", "write a processor profile of the server at the last rate to this file")
-	f.StringVar(&c.what, "what", "path,nexmark", "what to measure, comma-separated: path (HTTP to screens), nexmark (the queries), backfill (a view added to a running app)")
-	f.IntVar(&c.retained, "retained", 5_000_000, "backfill: events in the log")
+	f.StringVar(&c.what, "what", "path,nexmark", "what to measure, comma-separated: path (HTTP to screens), nexmark (the queries), backfill (a view added to a running app), start (after a stop, a kill, without a checkpoint), checkpoint (what screens notice of them)")
+	f.IntVar(&c.retained, "retained", 5_000_000, "backfill, start: events in the log")
+	f.IntVar(&c.keys, "keys", 1_000_000, "start, checkpoint: keys of the largest view")
 	f.IntVar(&c.events, "events", 1_000_000, "nexmark: events of each query in process")
 	f.IntVar(&c.served, "served", 100_000, "nexmark: events of each query through the server; 0: none")
 	f.IntVar(&c.query, "query", -1, "nexmark: this query alone")
+	f.DurationVar(&c.burst, "burst", time.Minute, "overload: length of each burst")
+	f.IntVar(&c.bursts, "bursts", 3, "overload: bursts")
+	f.Float64Var(&c.times, "times", 10, "overload: how many times what the server takes is sent")
+	f.IntVar(&c.pairs, "pairs", 5, "fair: interleaved pairs without and with a flood")
 	if err := f.Parse(args); err != nil {
 		return nil, err
 	}
@@ -93,8 +106,28 @@ func bench(ctx context.Context, c *config) error {
 			return err
 		}
 	}
+	if strings.Contains(c.what, "start") {
+		if err := starts(ctx, c); err != nil {
+			return err
+		}
+	}
+	if strings.Contains(c.what, "checkpoint") {
+		if err := checkpoints(ctx, c); err != nil {
+			return err
+		}
+	}
 	if strings.Contains(c.what, "backfill") {
-		return backfill(ctx, c)
+		if err := backfill(ctx, c); err != nil {
+			return err
+		}
+	}
+	if strings.Contains(c.what, "overload") {
+		if err := overload(ctx, c); err != nil {
+			return err
+		}
+	}
+	if strings.Contains(c.what, "fair") {
+		return fair(ctx, c)
 	}
 	return nil
 }
