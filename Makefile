@@ -2,7 +2,7 @@
 
 GO ?= go
 
-.PHONY: help run build test oracle bench lint fuzz
+.PHONY: help run build test proof oracle bench lint fuzz
 
 help: ## this menu
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
@@ -15,6 +15,9 @@ build: ## bin/laaster
 
 test: ## everything: vet, staticcheck, all tests with the race detector, browsers, PostgreSQL
 	@./test/run.sh
+
+proof: ## kills, power cuts, full disks, failing syncs, damage, planted bugs at full length (docs/reliability.md), about an hour; root
+	@LAASTER_FULL=1 LAASTER_SEEDS=20000 $(GO) test -count=1 -timeout 150m -v ./test/sim ./test/ledger ./test/chaos -run "TestHistories|TestLedger|TestPlanted|TestDiskLoses"
 
 oracle: ## thousands of random apps and queries against PostgreSQL, a few minutes
 	@LAASTER_SEEDS=10000 $(GO) test -count=1 -timeout 60m ./test/oracle -run "TestOracle|TestNothingStays|TestFunctions"

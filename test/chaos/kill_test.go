@@ -175,6 +175,20 @@ func TestKillNine(t *testing.T) {
 	}
 }
 
+// get1 reads an object.
+func get1[T any](t *testing.T, url string) (out T) {
+	t.Helper()
+	r, err := http.Get(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Body.Close()
+	if err := json.NewDecoder(r.Body).Decode(&out); err != nil {
+		t.Fatalf("%s: %v", url, err)
+	}
+	return out
+}
+
 func get[T any](t *testing.T, url string) []T {
 	t.Helper()
 	r, err := http.Get(url)
