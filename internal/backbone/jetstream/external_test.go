@@ -3,6 +3,7 @@ package jetstream
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"strings"
@@ -152,8 +153,7 @@ func TestRefusesServer(t *testing.T) {
 // TestRefusesStream opens streams that somebody else made.
 func TestRefusesStream(t *testing.T) {
 	url := startExternal(t, t.TempDir(), server.RANDOM_PORT).ClientURL()
-	d := openDriver(t, Options{URL: url})
-	good := d.config()
+	names := 0
 	for part, change := range map[string]func(c *js.StreamConfig){
 		"limits that drop": func(c *js.StreamConfig) { c.MaxAge = time.Hour },
 		"storage":          func(c *js.StreamConfig) { c.Storage = js.MemoryStorage },
@@ -163,12 +163,15 @@ func TestRefusesStream(t *testing.T) {
 		"subject":          func(c *js.StreamConfig) { c.Subjects = []string{"laaster.log.>"} },
 		"rollups":          func(c *js.StreamConfig) { c.AllowRollup = true },
 	} {
-		c := good
+		names++ // each a name of its own: the server removes a stream's files behind its answer, and may refuse the name meanwhile
+		o := Options{URL: url, Name: fmt.Sprint("LAASTER", names)}
+		d := openDriver(t, o)
+		c := d.config()
 		change(&c)
 		if _, err := d.js.CreateStream(t.Context(), c); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := Open(t.Context(), Options{URL: url}); err == nil || !strings.Contains(err.Error(), part) {
+		if _, err := Open(t.Context(), o); err == nil || !strings.Contains(err.Error(), part) {
 			t.Errorf("got %v, want %q", err, part)
 		}
 		if err := d.js.DeleteStream(t.Context(), d.stream); err != nil {
