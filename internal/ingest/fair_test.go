@@ -295,10 +295,17 @@ func TestRefusalsArePaced(t *testing.T) {
 	for range 200 {
 		_, _ = r.writer.enter(gone(), flood, app.NormalPriority, "t", 20_000)
 	}
+	for i := range 200 { // alone it hardly waits
+		if p, wait := r.writer.refuses(flood, app.LowPriority, "t", 20_000); p == nil || wait > 20*time.Millisecond {
+			t.Fatalf("refusal %d of one who is alone: %v, %s", i, p, wait)
+		}
+	}
+	_, _ = r.writer.refuses(other, app.LowPriority, "t", 2_000_000)
+	r.clock.Advance(500 * time.Millisecond)
 	longest := time.Duration(0)
-	for i := range 4000 { // 2,000 a second are told
+	for i := range 4000 { // 1,000 a second are told
 		p, wait := r.writer.refuses(flood, app.LowPriority, "t", 20_000)
-		if p == nil || wait < longest || i < 100 && wait > 0 {
+		if p == nil || wait < longest || i < 5 && wait > 0 {
 			t.Fatalf("refusal %d: %v, %s after %s", i, p, wait, longest)
 		}
 		longest = wait

@@ -29,8 +29,9 @@ const (
 	baseFirst = 5 * time.Millisecond   // until there is a measurement
 	retryMin  = 100 * time.Millisecond
 	retryMost = 30 * time.Second
-	pace      = 500 * time.Microsecond // between two refusals of one sender, on average
-	paceAhead = 50 * time.Millisecond  // that may come at once
+	pace      = time.Millisecond       // between two refusals of one sender, on average
+	paceAlone = 100 * time.Microsecond // the same when nobody else writes
+	paceAhead = 5 * time.Millisecond   // that may come at once
 	paceMost  = time.Second            // the longest that a refusal waits for its turn
 	idleFor   = time.Second            // a sender counts among those who share for so long after its last write
 	mostOwn   = 1 << 14                // senders that are told apart; others share places
@@ -49,6 +50,7 @@ type gate struct {
 	senders map[senderKey]*sender
 	seed    maphash.Seed
 	active  int       // senders that share: those that were seen in the last second or two
+	greedy  int       // of them, those that were refused
 	lines   list.List // of *sender that have somebody waiting, in the order of their turns
 	held    int       // bytes let in and not answered
 	queued  int       // of them, on their way into the log
@@ -100,6 +102,7 @@ type sender struct {
 	refused time.Time // when it was last refused for want of room
 	owed    float64   // bytes that it would have waiting if nothing had been refused, as of owedAt
 	owedAt  time.Time
+	next    time.Time // when what it was let in with has passed at the rate of those that are paced
 	told    time.Time // when the next refusal is due, see pace
 	line    []*waiter // who waits to be let in, in order
 	lined   int       // bytes of line
@@ -173,8 +176,11 @@ func (g *gate) sender(who auth.Principal, now time.Time) *sender {
 
 // sweep counts the senders that share, and forgets those that have nothing and were not seen for a while.
 func (g *gate) sweep(now time.Time) {
-	g.swept, g.active = now, 0
+	g.swept, g.active, g.greedy = now, 0, 0
 	for k, s := range g.senders {
+		if s.tight(now) {
+			g.greedy++
+		}
 		switch {
 		case s.held > 0 || s.line != nil || now.Sub(s.seen) <= idleFor:
 			g.active++
@@ -199,12 +205,14 @@ func capped(most int, p app.Priority) int {
 }
 
 // room reports whether a write may be let in now.
-func (g *gate) room(s *sender, cost int, p app.Priority) bool {
+func (g *gate) room(s *sender, cost int, p app.Priority, now time.Time) bool {
 	if g.shut != nil {
 		return false
 	}
 	most := capped(g.window/9*10, p)
 	switch {
+	case g.paced(s, now):
+		return false
 	case g.held == 0: // whatever its size
 		return true
 	case g.held+cost > capped(g.limit, p):
@@ -215,6 +223,15 @@ func (g *gate) room(s *sender, cost int, p app.Priority) bool {
 		return cost <= most
 	}
 	return g.held < most && s.held < most/g.sharing() && cost <= most
+}
+
+// paced reports whether a sender that goes on after refusals has had what it may while others write, too: all such senders together have three quarters of the
+// rate, each at least its part. With one of its writes always under way, as the window alone would have it, every write of the others would be behind it.
+func (g *gate) paced(s *sender, now time.Time) bool { return g.beside(s, now) && now.Before(s.next) }
+
+// beside reports whether a sender goes on after refusals while most others are content. Where most are refused there is nobody to protect.
+func (g *gate) beside(s *sender, now time.Time) bool {
+	return g.active > 1 && 2*g.greedy <= g.active && s.tight(now)
 }
 
 // share is the part of the rate that a sender has which waits.
@@ -232,6 +249,8 @@ func (g *gate) hopeless(s *sender, cost int, p app.Priority, now time.Time) bool
 		return g.lined+cost > capped(g.limit, p)
 	case p == app.LowPriority || g.wait == 0 || g.lined+cost > g.limit:
 		return true
+	case g.paced(s, now):
+		return true
 	case s.tight(now): // a moment's worth of a line keeps those from being refused who come together by chance
 		return s.before(p)+cost > g.window/4/max(1, g.lines.Len())
 	case now.Sub(g.crowded) < recovery, g.lined > int(g.rate*patience.Seconds()*3/2): // however short its own line is
@@ -242,8 +261,8 @@ func (g *gate) hopeless(s *sender, cost int, p app.Priority, now time.Time) bool
 	return ahead > min(patience, g.wait)
 }
 
-// lacks notes that somebody finds no room.
-func (g *gate) lacks(now time.Time) {
+// lacks notes that s finds no room.
+func (g *gate) lacks(s *sender, now time.Time) {
 	if g.shut != nil {
 		return
 	}
@@ -251,7 +270,7 @@ func (g *gate) lacks(now time.Time) {
 		g.freed = now
 	}
 	g.lacked = now
-	if g.filled.IsZero() {
+	if g.filled.IsZero() && !g.beside(s, now) { // whose lack says nothing of how much passes
 		g.filled = now
 	}
 }
@@ -318,6 +337,12 @@ func (g *gate) take(s *sender, cost int) {
 	s.held += cost
 }
 
+// charge counts what s was let in with against what it has while it is paced.
+func (g *gate) charge(s *sender, cost int, now time.Time) {
+	rate := max(g.rate*3/4/float64(max(1, g.greedy)), g.rate/float64(g.sharing()))
+	s.next = later(s.next, now).Add(time.Duration(float64(cost) / rate * float64(time.Second)))
+}
+
 // admit lets in those who wait, one of each sender in turn, as far as there is room.
 func (g *gate) admit(now time.Time) {
 	for stuck := 0; stuck < g.lines.Len() && (g.held == 0 || g.held < 2*g.window); {
@@ -325,7 +350,7 @@ func (g *gate) admit(now time.Time) {
 		g.lines.MoveToBack(at)
 		s := at.Value.(*sender)
 		x := s.line[0]
-		if !g.room(s, x.cost, x.priority) {
+		if !g.room(s, x.cost, x.priority, now) {
 			stuck++
 			continue
 		}
@@ -333,6 +358,7 @@ func (g *gate) admit(now time.Time) {
 		g.unqueue(s, 0)
 		s.seen = now
 		g.take(s, x.cost)
+		g.charge(s, x.cost, now)
 		x.in <- nil
 	}
 	if !g.filled.IsZero() && g.lines.Len() == 0 && g.held < g.window {
@@ -508,12 +534,13 @@ func (w *Writer) enter(ctx context.Context, who auth.Principal, p app.Priority, 
 	}
 	s := g.sender(who, now)
 	t := &ticket{w: w, of: s, cost: cost, at: now}
-	if s.before(p) == 0 && g.room(s, cost, p) {
+	if s.before(p) == 0 && g.room(s, cost, p, now) {
 		g.take(s, cost)
+		g.charge(s, cost, now)
 		w.mu.Unlock()
 		return t, nil
 	}
-	g.lacks(now)
+	g.lacks(s, now)
 	if g.hopeless(s, cost, p, now) {
 		problem, reason := g.refuse(s, cost, p, now)
 		w.mu.Unlock()
@@ -568,17 +595,21 @@ func (w *Writer) refuses(who auth.Principal, p app.Priority, table string, bytes
 		return w.mu.closed, 0
 	}
 	s := g.sender(who, now)
-	if s.before(p) == 0 && g.room(s, cost, p) || !g.hopeless(s, cost, p, now) {
+	if s.before(p) == 0 && g.room(s, cost, p, now) || !g.hopeless(s, cost, p, now) {
 		return nil, 0
 	}
-	g.lacks(now)
+	g.lacks(s, now)
 	problem, reason := g.refuse(s, cost, p, now)
 	w.meters.refuse(table, reason)
-	if s.told.Before(now) {
-		s.told = now
+	s.told = later(s.told, now)
+	each := pace
+	if g.active < 2 { // nobody else to protect, and its own good writes are behind these
+		each = paceAlone
 	}
-	s.told = s.told.Add(pace)
-	return problem, min(max(s.told.Sub(now)-paceAhead, 0), paceMost)
+	if s.told = s.told.Add(each); s.told.Sub(now) > paceAhead+paceMost {
+		s.told = now.Add(paceAhead + paceMost)
+	}
+	return problem, max(s.told.Sub(now)-paceAhead, 0)
 }
 
 // drop gives the room back of a write that was not queued. It may be called again.
@@ -591,4 +622,11 @@ func (t *ticket) drop() {
 	t.w.mu.gate.leave(t.of, t.cost, false)
 	t.of = nil
 	t.w.mu.gate.admit(t.w.clock.Now())
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
 }

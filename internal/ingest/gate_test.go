@@ -56,14 +56,15 @@ func (p *plant) send(who string, bytes int, priority app.Priority) {
 	x := &planned{who: who, cost: bytes + overhead, priority: priority, sent: p.now}
 	x.s = p.sender(auth.Principal{Subject: who}, p.now)
 	switch {
-	case x.s.before(priority) == 0 && p.room(x.s, x.cost, priority):
+	case x.s.before(priority) == 0 && p.room(x.s, x.cost, priority, p.now):
 		p.take(x.s, x.cost)
+		p.charge(x.s, x.cost, p.now)
 		p.begin(x)
 	case p.hopeless(x.s, x.cost, priority, p.now):
-		p.lacks(p.now)
+		p.lacks(x.s, p.now)
 		p.turnAway(x)
 	default:
-		p.lacks(p.now)
+		p.lacks(x.s, p.now)
 		x.w = p.queue(x.s, x.cost, priority, p.now)
 		p.waiting = append(p.waiting, x)
 	}

@@ -243,6 +243,7 @@ func (w *Writer) submit(t *ticket, parts []*part) *wire.Problem {
 	}
 	g.leave(t.of, t.cost, false)
 	g.take(t.of, size)
+	g.charge(t.of, size-t.cost, w.clock.Now())
 	g.queued += size
 	for i, p := range parts {
 		p.of, p.cost, p.since = t.of, p.entry.Size(), t.at
