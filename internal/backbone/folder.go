@@ -149,23 +149,6 @@ func (f *Folder) Upgrade() error {
 	return nil
 }
 
-// Make returns the path of a folder in the data folder, such as checkpoints, which it makes (0700), durably, when it is missing.
-func (f *Folder) Make(name string) (string, error) {
-	path := filepath.Join(f.path, name)
-	if _, err := os.Stat(path); err == nil {
-		return path, nil
-	}
-	err := os.MkdirAll(path, 0o700)
-	if err == nil {
-		fault.Point("folder.part_made")
-		err = disk.SyncFolder(f.path)
-	}
-	if err != nil {
-		return "", fmt.Errorf("data folder %s: %w", f.path, err)
-	}
-	return path, nil
-}
-
 // Path returns the folder: where high-water files go.
 func (f *Folder) Path() string { return f.path }
 

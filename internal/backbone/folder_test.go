@@ -96,15 +96,4 @@ func TestFolderUpgrade(t *testing.T) {
 			t.Errorf("FORMAT says %q, %v; want %s", b, err, c.after)
 		}
 	}
-	f, err := backbone.OpenFolder(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	for range 2 {
-		part, err := f.Make("checkpoints")
-		if info, serr := os.Stat(part); err != nil || serr != nil || !info.IsDir() || filepath.Dir(part) != path {
-			t.Errorf("made %s: %v, %v", part, err, serr)
-		}
-	}
 }

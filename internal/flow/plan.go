@@ -10,6 +10,7 @@ type Program struct {
 	Definition *app.Definition
 	Relations  []*expr.Relation // tables in the order of the file, views in dependency order, then the system relations
 	Views      []*ViewPlan      // in dependency order: a view comes after what it reads
+	Channels   []*expr.Relation // tables whose rows are in memory alone, in the order of the file: no part of the engine, whatever their ID
 	Catalog    []byte           // the definition document as an EntryDefinition carries it (JSON, see sql.Catalog)
 	Errors     int              // index of laaster.errors in Relations; 0: the program has none
 	Late       int              // index of laaster.late in Relations; 0: the program has none

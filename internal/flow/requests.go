@@ -96,8 +96,9 @@ func (e *Engine) remember(h uint64, r ref, key []byte, m *remembered) {
 // keyField is the field of a Reject that concerns the whole request: its key was used for another one.
 const keyField = "Idempotency-Key"
 
+// refuseAll rejects each row of a request, or the request as a whole when it has none: an update that is only a filter.
 func refuseAll(en *change.Entry, field, detail string) change.Outcome {
-	out := change.Outcome{Rejected: make([]change.Reject, en.Count)}
+	out := change.Outcome{Rejected: make([]change.Reject, max(1, en.Count))}
 	for i := range out.Rejected {
 		out.Rejected[i] = change.Reject{Index: en.First + uint32(i), Code: codeConflict, Field: field, Detail: detail}
 	}

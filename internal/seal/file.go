@@ -5,8 +5,10 @@ import (
 	"crypto/rand"
 	"encoding/base32"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"strings"
 
@@ -46,6 +48,9 @@ func Load(where string) (*Ring, error) {
 		return Parse(where, []byte(text))
 	}
 	f, err := os.Open(where)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("key file: %w: bring the one that the data was written with, or make one with `laaster key`", err)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("key file: %w", err)
 	}

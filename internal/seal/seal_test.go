@@ -177,7 +177,7 @@ func TestLoad(t *testing.T) {
 	if _, err := Load(path); err == nil || !strings.Contains(err.Error(), "chmod 600") {
 		t.Errorf("a file that the group may read: %v", err)
 	}
-	if _, err := Load(path + "-none"); !errors.Is(err, os.ErrNotExist) {
+	if _, err := Load(path + "-none"); !errors.Is(err, os.ErrNotExist) || !strings.Contains(err.Error(), "laaster key") {
 		t.Errorf("no file: %v", err)
 	}
 	t.Setenv("LAASTER_TEST_KEYS", testLine("a"))
