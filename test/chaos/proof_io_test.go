@@ -52,7 +52,12 @@ func inject(t *testing.T, r *ledger.Rig, what string) (off func()) {
 	}
 	return func() {
 		_ = cmd.Process.Signal(syscall.SIGTERM)
-		<-ended
+		select {
+		case <-ended:
+		case <-run.System{}.After(5 * time.Second): // now and then it waits for a thread that is gone
+			_ = cmd.Process.Kill()
+			<-ended
+		}
 	}
 }
 

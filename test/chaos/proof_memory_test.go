@@ -54,7 +54,7 @@ func (c *memoryCap) highest(t *testing.T) int {
 }
 
 // TestLedgerMemory runs the server under a cap of memory with more writers, and larger requests, than it can keep up with. Nothing acknowledged is lost,
-// whether the kernel kills it or not; the settings that go with the cap, and GOMEMLIMIT, keep it from that.
+// whether the kernel kills it or not; the settings that go with the cap, which the server reads, keep it from that.
 func TestLedgerMemory(t *testing.T) {
 	seconds := asked(t, "LAASTER_MEMORY_SECONDS", 4, 60)
 	load := ledger.LoadOptions{Each: 8, Rows: 200, Pace: time.Microsecond}
@@ -64,7 +64,7 @@ func TestLedgerMemory(t *testing.T) {
 	c := newMemoryCap(t, 512)
 	settings := often + "limits: {memory: 64MiB, pending: 8MiB, requests: 32MiB, ring: 4MiB, body: 2MiB}\n"
 	r := rigged(t, t.TempDir(), settings, load)
-	r.Spec.Wrap, r.Spec.Env = c.wrap(), []string{"GOMEMLIMIT=400MiB"}
+	r.Spec.Wrap = c.wrap()
 	must(t, r.Up())
 	r.Load.Go()
 	kills := 0

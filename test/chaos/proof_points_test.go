@@ -3,6 +3,7 @@
 package chaos
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -89,6 +90,7 @@ func scenarios() []scenario {
 		{"a deployment", false, false, (*prover).deploy},
 		{"a full disk", false, true, (*prover).full},
 		{"a stall", false, true, (*prover).stall},
+		{"a failing sync", false, true, (*prover).failing},
 		{"after a failed sync", false, true, (*prover).unsynced},
 		{"after a crash", false, false, (*prover).again},
 		{"repair", false, true, (*prover).repair},
@@ -257,19 +259,27 @@ func (p *prover) stall(env ...string) bool {
 	return died || p.stop()
 }
 
-// unsynced has a sync fail, so that the server ends, and starts it again.
-func (p *prover) unsynced(env ...string) bool {
-	if p.up() {
-		p.t.Fatal("it died without a crash point")
+// failing has every sync fail, so that the server ends by itself or at a crash point.
+func (p *prover) failing(env ...string) (died bool) {
+	if p.up(env...) {
+		return true
 	}
 	off := inject(p.t, p.r, "error=EIO:when=3+")
+	defer off()
 	select {
 	case <-p.r.Server.Done():
 	case <-run.System{}.After(30 * time.Second):
 		p.t.Fatal("the server goes on although every sync fails")
 	}
 	p.r.Target.Down()
-	off()
+	return killed(p.r.Server.Wait(time.Second))
+}
+
+// unsynced starts the server after a sync has failed.
+func (p *prover) unsynced(env ...string) bool {
+	if p.failing() {
+		p.t.Fatal("it died without a crash point")
+	}
 	return p.up(env...) || p.stop()
 }
 
@@ -290,9 +300,9 @@ func (p *prover) repair(env ...string) bool {
 	if p.up() || p.serving(600*time.Millisecond) || p.stop() {
 		p.t.Fatal("it died without a crash point")
 	}
-	p.r.Book.NewLog()
 	args := []string{"repair", p.r.Spec.App, "--data", p.r.Spec.Data, "--yes", "--rewrite"}
 	died := p.command(env, args...)
+	p.r.Book.NewLog()
 	if died && p.rng.IntN(2) == 0 {
 		p.command(nil, args...)
 	}
@@ -326,17 +336,18 @@ func (p *prover) repairDamage(env ...string) bool {
 	if len(blocks) == 0 {
 		p.t.Fatal("no blocks")
 	}
-	b, err := os.ReadFile(blocks[len(blocks)-1])
+	newest := slices.MaxFunc(blocks, func(a, b string) int { return cmp.Or(cmp.Compare(len(a), len(b)), cmp.Compare(a, b)) }) // 9.blk, 10.blk
+	b, err := os.ReadFile(newest)
 	must(p.t, err)
-	b[len(b)-len(b)/50-10] ^= 4
-	must(p.t, os.WriteFile(blocks[len(blocks)-1], b, 0o600))
-	p.r.Book.NewLog()
-	p.r.Book.Doubt()
+	b[len(b)-10-p.rng.IntN(min(len(b)/50, 4000))] ^= 4 // in the last batches, which no checkpoint has, or in one that a checkpoint has
+	must(p.t, os.WriteFile(newest, b, 0o600))
 	args := []string{"repair", p.r.Spec.App, "--data", p.r.Spec.Data, "--yes"}
 	died := p.command(env, args...)
 	if died { // half repaired: only once it is done does the server start
 		p.command(nil, args...)
 	}
+	p.r.Book.NewLog() // by now what the server answered before it was killed has been read
+	p.r.Book.Doubt()
 	return died
 }
 
@@ -435,9 +446,9 @@ func TestLedgerPoints(t *testing.T) {
 					continue
 				}
 				met[name] = true
-				for try := 0; hit[name] < each && try < 3*each; try++ {
+				for try := 0; hit[name] < each && try < 6*each; try++ {
 					if p.runs++; s.fresh || p.runs > 25 { // the log of one is never trimmed whole
-						must(t, p.r.Close())
+						must(t, errors.Join(p.r.Close(), p.disk.unmount()))
 						p = newProver(t)
 					}
 					nth := []int{1, 2, 1 + p.rng.IntN(5), 1 + p.rng.IntN(20), 1 + p.rng.IntN(60)}[(hit[name]+p.rng.IntN(2))%5]

@@ -225,6 +225,13 @@ func (b *Book) Doubt() {
 	}
 }
 
+// Doubted reports whether Doubt was said.
+func (b *Book) Doubted() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.mu.doubt
+}
+
 // Log returns the log that positions are of, empty when none was told.
 func (b *Book) Log() string {
 	b.mu.Lock()

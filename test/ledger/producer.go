@@ -30,6 +30,7 @@ type producer struct {
 	seq    int64           // of the next event
 	rows   map[int]Account // what the owner of accounts knows of them
 	high   uint64          // sequence number of the last request under Laaster-Producer
+	name   int             // how often it has had to take another name there
 }
 
 // kind is a way to write.
@@ -215,14 +216,21 @@ func (p *producer) withKey(ctx context.Context) error {
 // numbered leaves the primary keys to the server and numbers its requests; a repeat is recognised by its number.
 func (p *producer) numbered(ctx context.Context) error {
 	events := p.events(false)
-	p.high++
-	a, err := p.send(ctx, &request{"POST", "/v1/tables/events", events,
-		http.Header{"Laaster-Producer": {"p" + strconv.Itoa(p.n)}, "Laaster-Sequence": {strconv.FormatUint(p.high, 10)}}})
-	if err != nil {
-		return err
+	for {
+		p.high++
+		a, err := p.send(ctx, &request{"POST", "/v1/tables/events", events,
+			http.Header{"Laaster-Producer": {fmt.Sprintf("p%d-%d", p.n, p.name)}, "Laaster-Sequence": {strconv.FormatUint(p.high, 10)}}})
+		if err != nil {
+			return err
+		}
+		if a.Code == "sequence_gap" && p.load.book.Doubted() { // the server has lost earlier ones, and says so: they are not sent again here
+			p.name, p.high = p.name+1, 0
+			p.load.book.Count("gaps told to producers")
+			continue
+		}
+		p.settle(events, &a)
+		return nil
 	}
-	p.settle(events, &a)
-	return nil
 }
 
 // once never repeats: what is not answered stays open.
