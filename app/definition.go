@@ -1,12 +1,15 @@
 package app
 
+import "time"
+
 // Definition is everything that one app.sql declares, in the order of the file. Names are unique over tables and views
 // together and are stored folded as PostgreSQL folds them.
 type Definition struct {
-	Source string // the text of app.sql, as it was read
-	Tables []*Table
-	Views  []*View
-	Grants []Grant
+	Source   string // the text of app.sql, as it was read
+	Tables   []*Table
+	Channels []*Table // tables WITH (channel) or WITH (presence): Ephemeral is set; they are not among Tables
+	Views    []*View
+	Grants   []Grant
 }
 
 // Table is one CREATE TABLE: where events enter.
@@ -21,7 +24,24 @@ type Table struct {
 	Priority Priority // WITH (priority = …)
 	Checks   []Check
 	Options  map[string]string // the WITH options that were given (owner, version, event_time, lateness, …), values as text
+
+	Ephemeral *Ephemeral // nil: the rows are in the log
 }
+
+// Ephemeral is what WITH (channel, …) or WITH (presence, …) says of a table whose rows live in memory alone, for as long as somebody keeps them up.
+type Ephemeral struct {
+	Presence bool          // a row per connection, for as long as that lasts
+	TTL      time.Duration // a channel's row ends so long after it was set, one of presence so long after its connection ended; 0: never by itself
+	ListUpTo int           // of presence: with more rows than this, subscribers are told their number only; at least 1
+	Own      int           // columns from here on are filled in by the server; len(Columns): none is
+}
+
+// The columns that the server fills in: connection in presence and in channels without a primary key, whose key it is; the others in presence.
+const (
+	ConnectionColumn = "connection" // text: the client's name, the same for all connections of one instance
+	SubjectColumn    = "subject"    // text: auth_subject() of the connection
+	SinceColumn      = "since"      // timestamptz: when the row was first set
+)
 
 // Priority says whose writes are refused first when more comes than log and engine take. The zero value is what a table has that says nothing.
 type Priority uint8

@@ -18,6 +18,15 @@ type Relation struct {
 	Numbered bool
 	Order    []app.OrderBy
 	Table    *TableRules // nil for views
+	Trace    *Trace      // nil: the relation's rows cannot be told from the log alone
+}
+
+// Trace is a fact of relations whose rows can be found again by what the log says: each row is made of one row of one append-only table, in
+// the batch that inserts that row, and neither changes nor leaves; the table keeps its rows, so that nothing is taken twice. The log need only be
+// read for keys: a row is there when the relation has its key, and then it is what it was from the beginning.
+type Trace struct {
+	Table uint32 // catalog id of the table
+	Key   []int  // the table's columns that make the relation's key, in its order: all of the table's primary key
 }
 
 // TableRules is what a table asks of the rows that enter it.

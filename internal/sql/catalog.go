@@ -28,6 +28,15 @@ type Catalog struct {
 	Tables    []CatalogTable `json:"tables"`
 	Views     []CatalogView  `json:"views"`
 	Grants    []CatalogGrant `json:"grants"`
+	// Channels are here to be compared: the log has no rows of theirs. They have no id and no versions.
+	Channels []CatalogChannel `json:"channels,omitempty"`
+}
+
+// CatalogChannel is one table WITH (channel) or WITH (presence).
+type CatalogChannel struct {
+	Name string `json:"name"`
+	Kind string `json:"kind"` // channel or presence
+	Hash string `json:"hash"` // of everything that is declared of it
 }
 
 // CatalogTable is one table. Columns are only ever appended, so a row of version v has the first Versions[v].Columns of them.
@@ -260,6 +269,9 @@ func (c *compiler) catalog() *Catalog {
 		}
 		v.Order = flow.OrderText(r.view.Order, func(i int) string { return r.view.Columns[i].Name })
 		doc.Views = append(doc.Views, v)
+	}
+	for _, r := range c.channels {
+		doc.Channels = append(doc.Channels, catalogChannel(r))
 	}
 	for _, g := range c.def.Grants {
 		doc.Grants = append(doc.Grants, CatalogGrant{g.Role, g.Relation, privilegeNames(g.Allow)})

@@ -71,6 +71,7 @@ func Compare(old *Catalog, program *flow.Program) (Change, []Difference) {
 		}
 	}
 	d.views(old, now)
+	d.channels(old, now)
 	d.grants(old, now)
 	if old.Semantics != now.Semantics {
 		d.note("engine", fmt.Sprint("semantics ", old.Semantics), fmt.Sprint("semantics ", now.Semantics, ": every view is rebuilt"))

@@ -62,6 +62,7 @@ type compiler struct {
 	def       *app.Definition
 	byName    map[string]*relation
 	rels      []*relation // tables, then views
+	channels  []*relation // tables WITH (channel) or WITH (presence): no part of the engine
 	diags     []Diagnostic
 	bad       int    // errors among them
 	nodes     int    // of expressions in the statement being bound
@@ -264,9 +265,9 @@ func (c *compiler) lookup(q syntax.QName, pos int) *relation {
 	case r == nil && c.broken:
 		panic(bail{}) // its declaration may be what could not be read
 	case r == nil:
-		names := make([]string, len(c.rels))
-		for i, r := range c.rels {
-			names[i] = r.name
+		names := make([]string, 0, len(c.rels)+len(c.channels))
+		for _, r := range append(slices.Clip(c.rels), c.channels...) {
+			names = append(names, r.name)
 		}
 		hint := didYouMean(name, names)
 		if c.declaredLater(name) {
@@ -318,6 +319,11 @@ func (c *compiler) program() *flow.Program {
 			p.Views = append(p.Views, r.plan)
 		}
 	}
+	for i, r := range c.channels {
+		r.rel.ID = -1 - i // the engine and its views have no place for it
+		p.Channels = append(p.Channels, r.rel)
+	}
+	c.traces()
 	p.Errors, p.Late, p.Audit = len(c.rels), len(c.rels)+1, len(c.rels)+2
 	p.Relations = append(p.Relations, flow.ErrorsRelation(p.Errors), flow.LateRelation(p.Late), flow.AuditRelation(p.Audit))
 	p.Catalog = c.catalog().JSON()

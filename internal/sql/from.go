@@ -129,7 +129,9 @@ func (c *compiler) scan(name syntax.QName, pos int, w *with) *bound {
 			return &bound{plan: b.plan, cols: b.cols}
 		}
 	}
-	return c.scanOf(c.lookup(name, pos))
+	r := c.lookup(name, pos)
+	c.refuseChannel(name, r)
+	return c.scanOf(r)
 }
 
 func (c *compiler) scanOf(rel *relation) *bound {

@@ -97,6 +97,9 @@ func (c *compiler) grantable(s *syntax.Grant, r *relation, allow app.Privilege) 
 		if r.table.Keyed() {
 			can |= app.Update | app.Delete
 		}
+		if r.table.Ephemeral != nil {
+			can, what = app.Select|app.Insert, "who may set the rows of a channel may change and clear them"
+		}
 	}
 	if s.All {
 		return can
@@ -104,7 +107,9 @@ func (c *compiler) grantable(s *syntax.Grant, r *relation, allow app.Privilege) 
 	for _, p := range s.Privileges {
 		if one := privilege(p.Name); one&can == 0 {
 			hint := "grant SELECT"
-			if r.table != nil {
+			if r.table != nil && r.table.Ephemeral != nil {
+				hint = "grant INSERT"
+			} else if r.table != nil {
 				hint = "leave it out, or declare a PRIMARY KEY and leave append_only out"
 			}
 			c.fail(p.Span, hint, "cannot grant %s on %s: %s", strings.ToUpper(p.Name), quoted(r.name), what)

@@ -19,13 +19,16 @@ const (
 	intervalOption
 	emitOption
 	priorityOption
+	countOption
 )
 
 // tableOptions are the keys of WITH (..) on a table.
 func tableOptions(key string) (optionKind, bool) {
 	switch key {
-	case "append_only", "audit":
+	case "append_only", "audit", "channel", "presence":
 		return boolOption, true
+	case "list_up_to":
+		return countOption, true
 	case "owner", "version":
 		return textOption, true
 	case "event_time":
@@ -38,7 +41,7 @@ func tableOptions(key string) (optionKind, bool) {
 	return 0, false
 }
 
-const tableOptionNames = "append_only audit event_time lateness idle ttl dedupe priority owner version"
+const tableOptionNames = "append_only audit event_time lateness idle ttl dedupe priority channel presence list_up_to owner version"
 
 // viewOptionKinds are the keys of WITH (..) on a view.
 func viewOptionKinds(key string) (optionKind, bool) {
@@ -69,6 +72,10 @@ func (c *compiler) tableOptionsOf(list []syntax.Option, t *app.Table) map[string
 		})
 	}
 	for _, o := range list {
+		if t.Ephemeral != nil || ephemeralOnly(o) {
+			c.try(func() { c.ephemeralOption(o, t) })
+			continue
+		}
 		c.try(func() { c.togetherOptions(o, t, list, out["append_only"] == "true" || len(t.PrimaryKey) == 0) })
 	}
 	return out
@@ -175,6 +182,10 @@ func (c *compiler) optionText(o syntax.Option, kind optionKind, t *app.Table) st
 	if v.Kind == syntax.OptType {
 		text = c.text(v.Span)
 	}
+	if kind == countOption {
+		c.countOption(key, v)
+		return v.Text
+	}
 	if kind != boolOption && v.Kind != syntax.OptString {
 		c.fail(v.Span, "for example: "+key+" = "+optionExample(kind), "the value of %s must be text in single quotes", key)
 	}
@@ -220,6 +231,8 @@ func optionExample(kind optionKind) string {
 		return "'final'"
 	case priorityOption:
 		return "'low'"
+	case countOption:
+		return "100"
 	}
 	return "'name'"
 }

@@ -52,6 +52,9 @@ func Explain(p *flow.Program) string {
 			pp.table(p, r.ID)
 		}
 	}
+	for _, r := range p.Channels {
+		pp.channel(r)
+	}
 	for _, v := range p.Views {
 		r := p.Relations[v.Relation]
 		pp.line(0, "view %s%s", r.Name, keyText(r))

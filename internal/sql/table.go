@@ -28,7 +28,9 @@ func (c *compiler) createTable(s *syntax.CreateTable) {
 	r := c.declare(s.Name, s.Span, "table")
 	p := &tableParts{c: c, stmt: s, table: &app.Table{Name: r.name}, rules: &expr.TableRules{}}
 	r.table, p.rules.Table = p.table, p.table
+	p.ephemeral(r)
 	p.columns()
+	p.ownColumns()
 	if s.Partial {
 		return // constraints may speak of columns that could not be read
 	}
@@ -44,6 +46,10 @@ func (c *compiler) createTable(s *syntax.CreateTable) {
 	finishRelation(r.rel, p.table.PrimaryKey, len(p.table.PrimaryKey) > 0)
 	r.hash = "table " + r.name
 	r.broken = false
+	if p.table.Ephemeral != nil {
+		c.channel(r)
+		return
+	}
 	c.version(r)
 	c.def.Tables = append(c.def.Tables, p.table)
 }
@@ -266,10 +272,16 @@ func (p *tableParts) options() {
 	t.Options = c.tableOptionsOf(p.stmt.Options, t)
 	value, given := t.Options["append_only"]
 	t.AppendOnly = value == "true" || len(t.PrimaryKey) == 0
+	if t.Ephemeral != nil {
+		p.ephemeralOptions()
+		return
+	}
 	if given && value == "false" && len(t.PrimaryKey) == 0 {
 		c.wrong(p.stmt.Name.At(), "declare a PRIMARY KEY: rows that change need an identity", "table %s has no primary key and so is append-only", quoted(t.Name))
 	}
-	delete(t.Options, "append_only")
+	for _, k := range []string{"append_only", "channel", "presence"} {
+		delete(t.Options, k)
+	}
 	t.Kept = t.Keyed()
 	p.time()
 }
