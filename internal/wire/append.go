@@ -132,6 +132,19 @@ func (f *GapFrame) Append(dst []byte) []byte {
 	return append(AppendString(dst, f.KeptFrom), '}')
 }
 
+// AppendSignalsHead appends the beginning of a SignalsFrame: what it says before its rows, without its closing brace. key is the JSON array of
+// the names of the key columns, with full; count is told when it is not negative.
+func AppendSignalsHead(dst []byte, id string, full bool, key []byte, count int) []byte {
+	dst = AppendStart(dst, "signals", id)
+	if full {
+		dst = append(append(dst, `,"full":true,"key":`...), key...)
+	}
+	if count >= 0 {
+		dst = strconv.AppendInt(append(dst, `,"count":`...), int64(count), 10)
+	}
+	return dst
+}
+
 // Append appends the whole frame.
 func (f *ResultFrame) Append(dst []byte) []byte {
 	dst = AppendStart(dst, "result", f.ID)

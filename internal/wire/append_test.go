@@ -72,6 +72,19 @@ func TestHeads(t *testing.T) {
 	if want := (SnapshotFrame{ID: "a", Position: "p", Key: []string{"x"}, Rows: []Row{{"x": 1.0}}, More: true}); !reflect.DeepEqual(snap, want) {
 		t.Errorf("snapshot %+v\nwant %+v", snap, want)
 	}
+	b = AppendSignalsHead(nil, "a", true, []byte(`["x"]`), 3)
+	b = append(b, `,"put":[{"x":1}],"del":[[2]],"more":true}`...)
+	var signals SignalsFrame
+	if err := json.Unmarshal(b, &signals); err != nil {
+		t.Fatal(err)
+	}
+	three := 3
+	if want := (SignalsFrame{ID: "a", Full: true, Key: []string{"x"}, Put: []Row{{"x": 1.0}}, Del: [][]any{{2.0}}, Count: &three, More: true}); !reflect.DeepEqual(signals, want) {
+		t.Errorf("signals %+v\nwant %+v", signals, want)
+	}
+	if b := AppendSignalsHead(nil, "", false, nil, -1); string(b) != `{"type":"signals"` {
+		t.Errorf("%s", b)
+	}
 }
 
 func TestAppendMillis(t *testing.T) {

@@ -20,6 +20,8 @@ const (
 	MaxID       = 64       // bytes of an id
 	MaxFilter   = 16 << 10 // bytes of a filter, select or order
 	MaxProducer = 64       // bytes of a producer's name
+	MinInstance = 16       // bytes of an instance: nobody should guess it
+	MaxInstance = 64       // bytes of an instance
 	MaxSequence = 1 << 53  // the greatest sequence: JavaScript has to hold it
 	maxName     = 256      // bytes of a table or view name, a position, a version
 	maxKey      = 256      // bytes of an idempotency key
@@ -72,7 +74,7 @@ func (o *object) frame(kind string, lim Limits) ClientFrame {
 	case "call":
 		return &CallFrame{o.text("id", required, MaxID), o.text("command", required, maxName), o.raw("args"), o.text("key", 0, maxKey)}
 	case "signal":
-		return &SignalFrame{o.text("id", required, MaxID), o.text("key", required, maxKey), o.raw("value")}
+		return o.signal()
 	case "token":
 		return &TokenFrame{o.text("token", required, maxToken)}
 	case "ping":
@@ -81,7 +83,7 @@ func (o *object) frame(kind string, lim Limits) ClientFrame {
 		return &SeenFrame{o.text("position", required, maxName), o.number("shown_ms", required)}
 	}
 	o.refuse("type", fmt.Sprintf("no frame has the type %s", quoteShort(kind)),
-		"hello, subscribe, unsubscribe, write, ping and seen are understood")
+		"hello, subscribe, unsubscribe, write, signal, ping and seen are understood")
 	return nil
 }
 
@@ -90,10 +92,19 @@ func (o *object) hello(lim Limits) *HelloFrame {
 		Token:  o.text("token", 0, maxToken),
 		Resume: o.text("resume", 0, maxName),
 		Rate:   o.number("rate", 0),
+		Every:  o.boolean("every"),
 		Exact:  o.boolean("exact"),
+
+		Instance: o.text("instance", 0, MaxInstance),
+	}
+	if h.Instance != "" && len(h.Instance) < MinInstance {
+		o.refuse("instance", fmt.Sprintf("an instance has at least %d bytes", MinInstance), "others could guess it: take a random UUID")
 	}
 	if h.Rate != 0 && (h.Rate < 0.01 || h.Rate > 1e6) {
 		o.refuse("rate", "rate is a number of frames per second from 0.01 to 1000000", "leave it out for no limit")
+	}
+	if h.Rate != 0 && h.Every {
+		o.refuse("every", "every and rate exclude each other", "rate merges epochs, every wants each")
 	}
 	if c := o.object("client"); c != nil {
 		h.Client = &Client{c.text("name", 0, maxName), c.text("version", 0, maxName)}
@@ -115,6 +126,7 @@ func (o *object) subscription() Subscription {
 		Select: o.text("select", 0, MaxFilter),
 		Order:  o.text("order", 0, MaxFilter),
 		Limit:  o.count("limit"),
+		Offset: o.count("offset"),
 	}
 	if m := o.member("from"); m != nil {
 		s.From.Given = true
@@ -123,6 +135,23 @@ func (o *object) subscription() Subscription {
 		}
 	}
 	return s
+}
+
+func (o *object) signal() *SignalFrame {
+	f := &SignalFrame{ID: o.text("id", required, MaxID), Table: o.text("table", required, maxName), Key: o.raw("key")}
+	switch v := o.member("value"); {
+	case v == nil:
+		o.refuse("value", "needed here", "null clears the value of the key")
+	case string(v) != "null":
+		f.Value = RawJSON(v)
+	}
+	switch {
+	case f.Key != nil && f.Key[0] != '{':
+		o.refuse("key", "key is an object of the key columns", "")
+	case f.Value != nil && f.Value[0] != '{':
+		o.refuse("value", "value is an object of the other columns, or null", "")
+	}
+	return f
 }
 
 func (o *object) write() *WriteFrame {

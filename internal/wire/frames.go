@@ -17,7 +17,9 @@ type HelloFrame struct {
 	Resume    string         `json:"resume,omitempty"`    // position: the default `from` of every subscription of this frame
 	Subscribe []Subscription `json:"subscribe,omitempty"` // all start at one position
 	Rate      float64        `json:"rate,omitempty"`      // most epoch frames per second that this connection wants, from 0.01; 0: no limit
+	Every     bool           `json:"every,omitempty"`     // a frame for each epoch, as long as the client keeps up; not with rate
 	Exact     bool           `json:"exact,omitempty"`     // bigint beyond 2^53 and numeric as strings
+	Instance  string         `json:"instance,omitempty"`  // a secret of 16 to 64 bytes that the client made up and keeps over reconnects: it stays the same member of presence
 }
 
 // Client names the program that connects.
@@ -32,8 +34,9 @@ type Subscription struct {
 	View   string `json:"view"`             // a view, or a table that may be read
 	Filter string `json:"filter,omitempty"` // PostgREST query string, such as `votes=gt.10&or=(a.eq.1,b.is.null)`
 	Select string `json:"select,omitempty"` // columns, comma-separated; key columns always travel
-	Order  string `json:"order,omitempty"`  // checked and otherwise the client's business: a live set of rows has no order
-	Limit  *int   `json:"limit,omitempty"`  // not supported on live subscriptions yet
+	Order  string `json:"order,omitempty"`  // with limit, what the first rows are; otherwise checked and the client's business: a live set of rows has no order
+	Limit  *int   `json:"limit,omitempty"`  // only the first rows, at most 1000; rows enter and leave
+	Offset *int   `json:"offset,omitempty"` // with limit: without so many before them, at most 10000
 	From   Cursor `json:"from,omitzero"`    // position to go on from; null: no complete state here; left out: `hello.resume`
 }
 
@@ -81,11 +84,12 @@ type CallFrame struct {
 	Key     string  `json:"key,omitempty"`
 }
 
-// SignalFrame sets or clears (null) an ephemeral value. Not supported yet.
+// SignalFrame sets or clears (null) one row of a channel or of presence. Nothing answers but an error.
 type SignalFrame struct {
-	ID    string  `json:"id"`
-	Key   string  `json:"key"`
-	Value RawJSON `json:"value"`
+	ID    string  `json:"id"`                         // names an error; may be used again
+	Table string  `json:"table"`                      // the channel
+	Key   RawJSON `json:"key,omitempty" ts:"WireRow"` // its key columns; those with a DEFAULT may be left out, and so may the whole when the connection is the key
+	Value RawJSON `json:"value" ts:"WireRow | null"`  // its other columns; null: clear
 }
 
 // TokenFrame renews the token of a connection. Not supported yet.
@@ -116,10 +120,11 @@ func (*SeenFrame) clientFrame()        {}
 
 // WelcomeFrame answers hello.
 type WelcomeFrame struct {
-	Session string  `json:"session"` // names the connection in the server's log
-	Now     float64 `json:"now"`     // the server's clock, ms since 1970 UTC
-	Log     string  `json:"log"`     // the log that positions belong to
-	Limits  Limits  `json:"limits"`
+	Session    string  `json:"session"` // names the connection in the server's log
+	Now        float64 `json:"now"`     // the server's clock, ms since 1970 UTC
+	Log        string  `json:"log"`     // the log that positions belong to
+	Limits     Limits  `json:"limits"`
+	Connection string  `json:"connection,omitempty"` // what others see of the client in the column connection; left out: the app has no channels
 }
 
 // Limits is what one connection may do.
@@ -129,6 +134,11 @@ type Limits struct {
 	WritesInFlight   int `json:"writes_in_flight"`  // not answered yet; more are refused with busy
 	RowBytes         int `json:"row_bytes"`         // size of a row
 	HeartbeatSeconds int `json:"heartbeat_seconds"` // a quiet connection gets an empty epoch this often
+
+	SignalBytes      int `json:"signal_bytes,omitempty"`       // size of a row of a channel; left out: the app has no channels
+	SignalsPerSecond int `json:"signals_per_second,omitempty"` // of one connection, for long; more wait, the newest of each key
+
+	DedupeSeconds int `json:"dedupe_seconds,omitempty"` // idempotency keys are remembered for so long: a repeat that comes later may have a second effect
 }
 
 // SnapshotFrame is a page of the rows of a subscription, all pages at one position. The rows are complete when more is false.
@@ -165,6 +175,17 @@ type EpochFrame struct {
 type Changes struct {
 	Put []Row   `json:"put,omitempty"` // whole rows (of the selected columns), new or replacing
 	Del [][]any `json:"del,omitempty"` // keys of rows that left: values in the order of the snapshot's key
+}
+
+// SignalsFrame is what changed in a subscription of a channel or of presence: the newest value of each key. It is outside of the positions.
+type SignalsFrame struct {
+	ID    string   `json:"id"`
+	Full  bool     `json:"full,omitempty"`  // forget the rows before: what this frame and those up to the first without more put is all there is
+	Key   []string `json:"key,omitempty"`   // with full: names of the key columns
+	Put   []Row    `json:"put,omitempty"`   // whole rows (of the selected columns), new or replacing
+	Del   [][]any  `json:"del,omitempty"`   // keys of rows that left: values in the order of key; a key that the client does not have is none of its business
+	Count *int     `json:"count,omitempty"` // so many rows are there, too many to list: only their number is told until the next full without a count
+	More  bool     `json:"more,omitempty"`  // the rest follows
 }
 
 // ResultFrame answers a write that was carried out, at least in part. Refused rows are listed; a write refused as a whole is
