@@ -20,6 +20,8 @@ type nowhere struct{}
 
 func (nowhere) try([][]byte) ([][]byte, error) { return nil, nil }
 func (nowhere) write([][]byte, func()) error   { return nil }
+func (nowhere) narrow(int, int)                {}
+func (nowhere) queued() int                    { return 0 }
 func (nowhere) close()                         {}
 
 func benchHub(b *testing.B) (*Hub, *world) {
@@ -137,34 +139,72 @@ func dialMany(b testing.TB, hub *Hub, n int) *run.Group {
 	return g
 }
 
-// BenchmarkOwnRow is 1,000 connections that each follow a row of their own, and epochs that change 200 of these.
-func BenchmarkOwnRow(b *testing.B) {
-	const conns, changed = 1000, 200
+// BenchmarkFeeds is epochs that change the same 100 rows, and connections that each follow something of their own, of which every row concerns one: a
+// row, a range, a list. The cost of a change is to be the same however many others there are whom it does not concern.
+func BenchmarkFeeds(b *testing.B) {
+	for _, form := range []struct{ name, filter string }{
+		{"row", "contestant=eq.c%[1]d"}, {"range", "votes=gte.%[2]d&votes=lt.%[3]d"}, {"list", "contestant=in.(c%[1]d,x%[1]d)"},
+		{"above", "contestant=eq.c%[1]d&votes=gte.%[2]d"},
+	} {
+		for _, conns := range []int{100, 1000, 10000} {
+			b.Run(fmt.Sprintf("%s/%d", form.name, conns), func(b *testing.B) {
+				benchFeeds(b, conns, func(i int) wire.Subscription {
+					return wire.Subscription{ID: "a", View: "tally", Filter: fmt.Sprintf(form.filter, i, 10*i, 10*i+10)}
+				})
+			})
+		}
+	}
+}
+
+// BenchmarkWindows is the same with 1,000 windows over one view of 10,000 rows, each within a range of its own.
+func BenchmarkWindows(b *testing.B) {
+	limit := 10
+	benchFeeds(b, 1000, func(i int) wire.Subscription {
+		return wire.Subscription{ID: "a", View: "tally", Filter: fmt.Sprintf("votes=gte.%d&votes=lt.%d", 10*i, 10*i+10), Order: "votes.desc", Limit: &limit}
+	})
+}
+
+func benchFeeds(b *testing.B, conns int, subscription func(i int) wire.Subscription) {
+	const changed = 100
 	hub, w := benchHub(b)
+	edits := make([]edit, 10_000)
+	for i := range edits {
+		edits[i] = edit{rel: 0, vals: []*string{str(fmt.Sprintf("c%d", i)), str(fmt.Sprint(10 * i)), nil}}
+	}
+	hub.store.Apply(w.epoch(edits))
 	for i := range conns {
 		c := &conn{enc: webSocket, who: auth.Anonymous(), sink: nowhere{}}
 		if p := hub.open(c); p != nil {
 			b.Fatal(p)
 		}
 		c.drain()
-		c.hello(&wire.HelloFrame{Subscribe: []wire.Subscription{{ID: "a", View: "tally", Filter: fmt.Sprintf("contestant=eq.c%d", i)}}})
+		c.hello(&wire.HelloFrame{Subscribe: []wire.Subscription{subscription(i)}})
 		defer hub.opening.Done()
 	}
 	sent := make(chan uint64, 1)
 	hub.opt.Sent = func(_, to uint64) { sent <- to }
 	b.ReportAllocs()
-	for i := range b.N {
+	var spent time.Duration
+	const warm = 3
+	for i := range warm + b.N {
+		if i == warm {
+			spent = 0
+			b.ResetTimer()
+		}
 		b.StopTimer()
 		edits := make([]edit, changed)
 		for j := range edits {
-			edits[j] = edit{rel: 0, vals: []*string{str(fmt.Sprintf("c%d", (i*changed+j)%conns)), str(fmt.Sprint(i)), nil}}
+			n := j * (conns / changed)
+			edits[j] = edit{rel: 0, vals: []*string{str(fmt.Sprintf("c%d", n)), str(fmt.Sprint(10*n + 1 + i%9)), nil}}
 		}
 		e := w.epoch(edits)
 		b.StartTimer()
+		before := cpu()
 		hub.store.Apply(e)
 		<-sent
+		spent += cpu() - before
 	}
-	b.ReportMetric(float64(b.Elapsed().Microseconds())/float64(b.N)/changed, "µs/change")
+	b.ReportMetric(float64(spent.Nanoseconds())/1000/float64(b.N)/changed, "µsCPU/change")
 }
 
 // BenchmarkResume is clients that come back to one position, 100 epochs behind, one after the other.
@@ -188,60 +228,4 @@ func BenchmarkResume(b *testing.B) {
 		c.close()
 		hub.opening.Done()
 	}
-}
-
-// BenchmarkIdle reports the memory of a connection that is subscribed and hears nothing, over loopback, ours alone: the client's
-// half of the sockets costs the Go heap about as much as the server's, which is measured and taken off.
-func BenchmarkIdle(b *testing.B) {
-	const conns = 2000
-	for range b.N {
-		hub, _ := benchHub(b)
-		before := heap()
-		var ends []net.Conn
-		ln, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			b.Fatal(err)
-		}
-		for range conns {
-			client, err := net.Dial("tcp", ln.Addr().String())
-			if err != nil {
-				b.Fatal(err)
-			}
-			server, err := ln.Accept()
-			if err != nil {
-				b.Fatal(err)
-			}
-			ends = append(ends, client, server)
-		}
-		sockets := heap()
-		for i := 0; i < len(ends); i += 2 {
-			if p := hub.ServeConn(ends[i+1], auth.Anonymous()); p != nil {
-				b.Fatal(p)
-			}
-			if _, err := ends[i].Write(clientFrame(opText, true, []byte(`{"type":"hello","subscribe":[{"id":"a","view":"tally"}]}`))); err != nil {
-				b.Fatal(err)
-			}
-		}
-		for hub.Stats().Subscriptions < conns {
-			runtime.Gosched()
-		}
-		b.ReportMetric(float64(heap()-sockets)/conns, "B/conn")
-		var m runtime.MemStats
-		runtime.ReadMemStats(&m)
-		b.ReportMetric(float64(m.StackInuse)/conns, "Bstack/conn")
-		b.ReportMetric(float64(sockets-before)/2/conns, "B/socket")
-		for i := 0; i < len(ends); i += 2 {
-			ends[i].Close()
-		}
-		ln.Close()
-	}
-}
-
-// heap is the memory in use, goroutine stacks included.
-func heap() uint64 {
-	runtime.GC()
-	runtime.GC()
-	var m runtime.MemStats
-	runtime.ReadMemStats(&m)
-	return m.HeapInuse + m.StackInuse
 }

@@ -3,6 +3,8 @@ package push
 import (
 	"context"
 	"fmt"
+	"runtime/debug"
+	"sync"
 	"time"
 
 	"laaster/internal/wire"
@@ -20,7 +22,12 @@ func (h *Hub) millis() float64 { return wire.Millis(h.clock.Now().UnixMicro()) }
 // watch looks through the connections now and then: who has heard nothing for a while gets a heartbeat, who reads nothing is
 // closed, and so is who does not say hello or does not leave. One goroutine for all of them, no timer for any.
 func (h *Hub) watch(ctx context.Context) error {
-	var reported [5]int64
+	if h.poll != nil {
+		defer h.poll.close()
+	}
+	var reported [6]int64
+	var crowd crowd
+	ticks := 0
 	for {
 		select {
 		case <-ctx.Done():
@@ -33,10 +40,50 @@ func (h *Hub) watch(ctx context.Context) error {
 			c.look(now)
 		}
 		if len(all) == 0 {
+			h.forgetPages()
+		}
+		if ticks++; ticks%sharedFor == 0 || len(all) == 0 { // who came back together has what was made for all of them
 			h.kept.clear()
+			h.merged.clear()
 		}
 		h.report(&reported)
+		if crowd.over(h.arrived(), now) {
+			h.group.Go("push give back", func(context.Context) error { debug.FreeOSMemory(); return nil })
+		}
 	}
+}
+
+// sharedFor is how many ticks what was encoded for some connections is kept for others at most.
+const sharedFor = 4
+
+// crowd watches arrivals. When many came at once, what their requests took is garbage that an idle process would keep for long, since nothing
+// makes it collect: some KB for each.
+type crowd struct {
+	seen, settled uint64 // arrivals so far, and those of crowds that are over
+	last          int64  // when memory was given back, unix ms
+}
+
+const (
+	crowdOf    = 512       // arrivals
+	crowdPause = 60 * 1000 // ms
+)
+
+// over reports whether a crowd has come and nobody came since the last look.
+func (c *crowd) over(arrived uint64, now int64) bool {
+	quiet := arrived == c.seen
+	c.seen = arrived
+	if !quiet || arrived-c.settled < crowdOf || now-c.last < crowdPause {
+		return false
+	}
+	c.settled, c.last = arrived, now
+	return true
+}
+
+// arrived counts the connections since the start.
+func (h *Hub) arrived() uint64 {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.mu.lastConn
 }
 
 func (h *Hub) connections() []*conn {
@@ -53,12 +100,21 @@ func (h *Hub) connections() []*conn {
 func (c *conn) look(now int64) {
 	o := &c.h.opt
 	idle := time.Duration(now-c.moved.Load()) * time.Millisecond
+	late := c.late()
+	ping, gone := c.silent(now)
 	c.mu.Lock()
 	age := time.Duration(now-c.mu.opened) * time.Millisecond
+	if late > 0 {
+		c.mu.late = late
+	}
 	greeted, ending, endBy := c.mu.greeted, c.mu.ending != nil, c.mu.endBy
 	beat := greeted && !ending && idle >= time.Duration(o.Limits.HeartbeatSeconds)*time.Second && !c.blocked.Load()
 	if beat {
 		c.mu.beat = true
+	}
+	ping = ping && greeted && !ending
+	if ping {
+		c.mu.ping = true
 	}
 	c.mu.Unlock()
 	switch {
@@ -68,13 +124,52 @@ func (c *conn) look(now int64) {
 		}
 	case c.blocked.Load() && idle >= o.StallTimeout:
 		c.slow()
+	case gone && greeted:
+		c.h.total.vanished.Add(1)
+		c.h.opt.Logger.Info("client closed: it answers no pings", "session", c.session, "subject", c.who.Subject)
+		c.goodbye(wire.SlowConsumer, "you do not answer pings", time.Second, closeTryLater)
 	case !greeted && age >= o.HelloTimeout:
-		p := wire.NewProblem(wire.InvalidRequest, "no hello came").WithField("type", "send hello first")
+		p := retryLater(wire.InvalidRequest, "no hello came", time.Second).WithField("type", "send hello first") // the line may be slow
 		c.refuse("", p)
-		c.goodbye(p.Code, p.Detail, 0, closePolicy)
-	case beat:
+		c.goodbye(p.Code, p.Detail, time.Second, closePolicy)
+	case c.read.since.Load() != 0 && now-c.read.since.Load() >= o.PartialTimeout.Milliseconds():
+		p := retryLater(wire.InvalidRequest, "a message took too long to come", time.Second).WithHint("send it at once, or in smaller ones")
+		c.refuse("", p)
+		c.goodbye(p.Code, p.Detail, time.Second, closePolicy)
+	case beat, late > 0, ping:
 		c.kick(true)
 	}
+}
+
+// silentBeats is how many heartbeats a client may say nothing before it is sent a ping, and again and again; vanishedBeats is how many a client that
+// has answered pings may leave them unanswered. A browser answers them itself, so a page in a throttled tab need not be awake.
+const (
+	silentBeats   = 2
+	vanishedBeats = 8
+)
+
+// silent looks whether the client has said anything. ping is true when it should be asked for a sign of life, and gone when it has always answered and
+// does not any more: what is between us may still take our bytes. Clients that never answer are left to TCP, whose bytes must be acknowledged
+// within a minute (deadPeerMS). The caller is the clock.
+func (c *conn) silent(now int64) (ping, gone bool) {
+	if c.enc != webSocket {
+		return false, false
+	}
+	beat := int64(c.h.opt.Limits.HeartbeatSeconds) * 1000
+	if c.ponged.Swap(false) && c.pinged != 0 {
+		c.answers = true
+	}
+	if c.read.heard.Swap(false) || c.heard == 0 || c.blocked.Load() { // blocked: a ping would wait with the rest, and Options.StallTimeout watches
+		c.heard = now
+	}
+	switch {
+	case c.answers && now-c.heard >= vanishedBeats*beat:
+		return false, true
+	case now-max(c.heard, c.pinged) < silentBeats*beat:
+		return false, false
+	}
+	c.pinged = now
+	return true, false
 }
 
 // slow ends a connection that cannot be kept up to date.
@@ -122,17 +217,46 @@ func (c *conn) ended() {
 // heartbeat returns an empty epoch for a connection on which nothing happens. The caller owns out.
 func (h *Hub) heartbeat(c *conn) [][]byte {
 	h.mu.Lock()
-	if c.out.shape == nil && len(c.out.pages) == 0 && h.mu.pos > c.cursor.Load() {
+	if c.out.shape == nil && len(c.out.pages)+len(c.out.behind) == 0 && h.mu.pos > c.cursor.Load() {
 		c.advance(h.mu.pos, h.mu.stamp)
 	}
 	h.mu.Unlock()
 	cursor := c.cursor.Load()
 	c.out.told = cursor
-	if c.enc == eventStream {
-		b := append([]byte(": heartbeat\nid: "), h.position(nil, cursor)...)
-		return [][]byte{append(b, "\n\n"...)}
+	if c.enc == eventStream && c.talks.Load() != nil { // a channel has no positions
+		return [][]byte{[]byte(": heartbeat\n\n")}
 	}
-	return [][]byte{h.epochFrame(c.enc, nil, cursor, cursor, c.out.stamp)}
+	return h.beats.frame(beatKey{c.enc, cursor, c.out.stamp}, func() []byte {
+		if c.enc == eventStream {
+			b := append([]byte(": heartbeat\nid: "), h.position(nil, cursor)...)
+			return append(b, "\n\n"...)
+		}
+		return h.epochFrame(c.enc, nil, cursor, cursor, c.out.stamp)
+	})
+}
+
+// beats is the last heartbeat: most connections get the same bytes. Safe for concurrent use.
+type beats struct {
+	mu struct {
+		sync.Mutex
+		key  beatKey
+		last []byte
+	}
+}
+
+type beatKey struct {
+	enc    encoding
+	cursor uint64
+	stamp  int64
+}
+
+func (b *beats) frame(key beatKey, build func() []byte) [][]byte {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.mu.key != key || b.mu.last == nil {
+		b.mu.key, b.mu.last = key, build()
+	}
+	return [][]byte{b.mu.last}
 }
 
 // SetFreshness tells every client how far what it sees can be trusted to be current: wire.FreshLive, FreshCatchingUp or

@@ -2,6 +2,7 @@ package push
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -23,22 +24,36 @@ type conn struct {
 	session string
 	number  uint64        // in the order of arrival
 	sink    sink          // set before the first owner of out is done
+	polled  bool          // the poller says when there is something to read; guarded by mu
 	work    chan struct{} // of a connection with a goroutine of its own for writing (SSE); nil for others
 
-	arranging sync.Mutex // held from the look-up of a view until its subscription is queued, so that Hub.Settle sees it whole
+	read      reading
+	talks     atomic.Pointer[talker] // what it has to do with channels; nil: nothing
+	arranging sync.Mutex             // held from the look-up of a view until its subscription is queued, so that Hub.Settle sees it whole
 
 	cursor  atomic.Uint64 // every change up to here is written or on its way
 	moved   atomic.Int64  // when something last went through to the socket, unix ms
-	blocked atomic.Bool   // a write is waiting for the socket
+	blocked atomic.Bool   // a write is waiting for the socket, or for the line of a slow client
+	written atomic.Int64  // bytes since the clock last looked
+	line    atomic.Int64  // bytes a second that went through while the kernel had more; 0: it never had
+	heard   int64         // when the clock last saw that something had come, unix ms; the clock's, as are the next two
+	pinged  int64         // when it last had a ping sent
+	answers bool          // it has answered one
+	ponged  atomic.Bool   // a pong came since the clock last looked
+	queued  int           // by the kernel when the clock last looked; the clock's
 
 	mu struct {
 		sync.Mutex
-		busy, again bool // somebody owns out; and has to look again
-		light       bool // the owner must not take long
-		over        bool // nothing is written any more
-		greeted     bool // hello is done
+		busy, again bool  // somebody owns out; and has to look again
+		light       bool  // the owner must not take long
+		ping        bool  // a ping is due
+		late        int64 // bytes a second that the line carries, while older ones wait: found by the clock; 0: nothing was found
+		slowed      bool  // it gets frames less often than it wants, since its line does not carry them
+		over        bool  // nothing is written any more
+		greeted     bool  // hello is done
 		exact       bool
 		every       time.Duration      // least time between two epoch frames
+		each        bool               // a frame for each epoch
 		opened      int64              // unix ms
 		subs        map[string]*feed   // by id, live or on the way there
 		replies     [][]byte           // framed, to be written first
@@ -49,6 +64,8 @@ type conn struct {
 		ending      []byte             // the last bytes; non-nil: goodbye is said
 		endBy       int64              // when the connection is cut if it has not ended by itself, unix ms
 		hangUp      bool               // cut it as soon as ending is written
+		catchUps    []*catchUp         // what is read from the log for it
+		reading     int32              // pages of the log that are on their way, see history.go
 		writes      []*wire.WriteFrame // not answered; the first is being carried out
 	}
 
@@ -57,10 +74,13 @@ type conn struct {
 		stamp   int64    // of the cursor
 		told    uint64   // the client knows that what is live stands here: at most the cursor, since silence moves that too
 		live    []member
-		shape   *shape // of live; nil when nothing is live; written under Hub.mu
-		inside  bool   // the cursor lies inside a run of the shape's: the rest of it must be computed for this connection
+		shape   *shape    // of live; nil when nothing is live; written under Hub.mu
+		one     [1][]byte // scratch of follow
+		pacing  pacing
+		inside  bool // the cursor lies inside a run of the shape's: the rest of it must be computed for this connection
 		pages   []*paging
-		done    bool // ending is written
+		behind  []*catchUp // being brought up from the log
+		done    bool       // ending is written
 	}
 }
 
@@ -70,14 +90,16 @@ type op struct {
 	feed *feed
 	from wire.Cursor // where to go on
 	end  bool        // unsubscribe
+	long bool        // see Hub.long
 }
 
 // paging is a subscription whose rows are being sent.
 type paging struct {
 	member
 	snap  *view.Snapshot
-	after []byte // where the rows go on that were not sent yet
-	again int    // how often it had to begin again, since it took longer than the ring reaches back
+	rows  []*windowRow // of a window
+	after []byte       // where the rows go on that were not sent yet
+	again int          // how often it had to begin again, since it took longer than the ring reaches back
 }
 
 // mostReplies bounds the answers that wait for a client, in bytes: beyond it its requests are not read.
@@ -100,8 +122,14 @@ func (c *conn) kick(light bool) {
 		return
 	}
 	for {
-		bufs, heavy := c.produce(light)
+		var bufs [][]byte
+		heavy := c.full()
+		if !heavy {
+			bufs, heavy = c.produce(light)
+		}
 		if len(bufs) > 0 {
+			size := length(bufs)
+			c.out.pacing.frame = (c.out.pacing.frame + size) / 2
 			c.count(bufs)
 			rest, err := c.sink.try(bufs)
 			if err != nil {
@@ -109,7 +137,9 @@ func (c *conn) kick(light bool) {
 				return
 			}
 			c.out.pending = rest
+			c.written.Add(int64(size - length(rest)))
 			if len(rest) == 0 {
+				c.smooth()
 				c.wrote()
 			}
 		}
@@ -120,6 +150,7 @@ func (c *conn) kick(light bool) {
 		if len(bufs) == 0 && c.release() {
 			return
 		}
+		light = true // further pages, for one, are left to a goroutine of the connection's own
 	}
 }
 
@@ -154,19 +185,26 @@ func (c *conn) release() bool {
 func (c *conn) drain() {
 	for {
 		for len(c.out.pending) > 0 {
-			bufs := c.out.pending
+			bufs := own(c.out.pending)
 			c.out.pending = nil
 			c.blocked.Store(true)
-			c.moved.Store(c.h.now())
+			began, n := c.h.now(), length(bufs)
+			c.moved.Store(began)
 			err := c.sink.write(bufs, func() { c.moved.Store(c.h.now()) })
 			c.blocked.Store(false)
 			if err != nil {
 				c.close()
 				return
 			}
+			c.written.Add(int64(n))
+			c.drained(n, c.moved.Load()-began)
 			c.wrote()
 		}
+		c.awaitLine()
 		c.out.pending, _ = c.produce(false)
+		if n := length(c.out.pending); n > 0 {
+			c.out.pacing.frame = (c.out.pacing.frame + n) / 2
+		}
 		c.count(c.out.pending)
 		if len(c.out.pending) == 0 && c.release() {
 			return
@@ -176,12 +214,15 @@ func (c *conn) drain() {
 
 // count counts what goes out.
 func (c *conn) count(bufs [][]byte) {
-	n := 0
+	c.h.total.frames.Add(int64(len(bufs)))
+	c.h.total.bytes.Add(int64(length(bufs)))
+}
+
+func length(bufs [][]byte) (n int) {
 	for _, b := range bufs {
 		n += len(b)
 	}
-	c.h.total.frames.Add(int64(len(bufs)))
-	c.h.total.bytes.Add(int64(n))
+	return n
 }
 
 // wrote notes that the socket took everything.
@@ -203,8 +244,8 @@ func (c *conn) produce(light bool) (bufs [][]byte, heavy bool) {
 		c.mu.Unlock()
 		return nil, true
 	}
-	bufs, ops, ending, beat := c.mu.replies, c.mu.ops, c.mu.ending, c.mu.beat
-	c.mu.replies, c.mu.waiting, c.mu.ops, c.mu.beat = nil, 0, nil, false
+	bufs, ops, ending, beat, late, ping := c.mu.replies, c.mu.ops, c.mu.ending, c.mu.beat, c.mu.late, c.mu.ping
+	c.mu.replies, c.mu.waiting, c.mu.ops, c.mu.beat, c.mu.late, c.mu.ping = nil, 0, nil, false, 0, false
 	if c.mu.room != nil {
 		close(c.mu.room)
 		c.mu.room = nil
@@ -214,6 +255,14 @@ func (c *conn) produce(light bool) (bufs [][]byte, heavy bool) {
 		c.out.done = true
 		return append(bufs, ending), false
 	}
+	if slices.ContainsFunc(ops, func(o op) bool { return o.long }) {
+		c.h.scans <- struct{}{}
+		defer func() { <-c.h.scans }()
+	}
+	if late > 0 && c.out.pacing.slower == 0 {
+		c.drained(int(late), tick.Milliseconds())
+	}
+	c.out.pacing.bulk = len(ops)+len(c.out.pages) > 0
 	if len(ops) > 0 {
 		bufs = append(bufs, c.rearrange(ops)...)
 	}
@@ -222,6 +271,15 @@ func (c *conn) produce(light bool) (bufs [][]byte, heavy bool) {
 		bufs = frames
 	} else {
 		bufs = append(bufs, frames...)
+	}
+	if len(bufs) == 0 && len(c.out.behind) > 0 {
+		bufs = c.history()
+		c.out.pacing.bulk = true
+	}
+	if signals := c.signalFrames(); len(bufs) == 0 {
+		bufs = signals
+	} else {
+		bufs = append(slices.Clip(bufs), signals...)
 	}
 	switch {
 	case len(c.out.pages) > 0 && light:
@@ -232,25 +290,45 @@ func (c *conn) produce(light bool) (bufs [][]byte, heavy bool) {
 	if beat && len(bufs) == 0 && !heavy {
 		bufs = c.h.heartbeat(c)
 	}
+	if ping {
+		bufs = append(slices.Clip(bufs), []byte{0x80 | opPing, 0})
+	}
 	return bufs, heavy
 }
 
 // reply queues an answer to be written before anything else. It does not wait.
 func (c *conn) reply(frame []byte) {
+	c.queue(frame)
+	c.kick(false)
+}
+
+// queue is reply without writing.
+func (c *conn) queue(frame []byte) {
 	c.mu.Lock()
 	if !c.mu.over && c.mu.ending == nil {
 		c.mu.replies = append(c.mu.replies, frame)
 		c.mu.waiting += len(frame)
 	}
 	c.mu.Unlock()
-	c.kick(false)
+}
+
+// crowded reports whether the client has to take answers before it is listened to.
+func (c *conn) crowded() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.crowdedLocked()
+}
+
+// crowdedLocked counts answers, and what is still to be answered: as many subscribes and unsubscribes as replace all that a connection may have.
+func (c *conn) crowdedLocked() bool {
+	return !c.mu.over && (c.mu.waiting >= mostReplies || len(c.mu.ops) >= 2*c.h.opt.Limits.Subscriptions)
 }
 
 // makeRoom waits until the client has taken most of its answers.
 func (c *conn) makeRoom() {
 	for {
 		c.mu.Lock()
-		if c.mu.over || c.mu.waiting < mostReplies {
+		if !c.crowdedLocked() {
 			c.mu.Unlock()
 			return
 		}
@@ -271,6 +349,7 @@ func (c *conn) close() {
 		return
 	}
 	c.mu.over = true
+	c.countSlow(false)
 	held := make([]*feed, 0, len(c.mu.subs))
 	for _, f := range c.mu.subs {
 		held = append(held, f)
@@ -285,10 +364,20 @@ func (c *conn) close() {
 		close(c.mu.room)
 		c.mu.room = nil
 	}
-	sink := c.sink
+	sink, catchUps, polled := c.sink, c.mu.catchUps, c.polled
 	c.mu.Unlock()
+	for _, u := range catchUps {
+		u.stop()
+	}
+	if polled {
+		c.h.poll.remove(c, sink)
+	}
 	if sink != nil {
 		sink.close()
 	}
+	if polled && c.read.claim(true) {
+		c.uncount()
+	}
+	c.hush()
 	c.h.forget(c, held)
 }

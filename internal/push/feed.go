@@ -4,7 +4,6 @@ import (
 	"sync"
 
 	"laaster/internal/change"
-	"laaster/internal/expr"
 )
 
 // feed is one query that is followed live, shared by all subscriptions that ask the same. Its changes are encoded once
@@ -12,9 +11,16 @@ import (
 type feed struct {
 	id     uint64 // unique in the hub
 	q      *query
-	users  int      // connections that hold it; guarded by Hub.mu
-	shapes []*shape // shapes it is part of; guarded by Hub.mu
-	run    fragment // of the last flush; guarded by Hub.mu
+	window *window // of a feed that follows the first rows of its result only
+
+	// Guarded by Hub.mu.
+	users  int                // connections that hold it
+	shapes []*shape           // shapes it is part of
+	each   int                // of these: shapes that get every epoch
+	run    fragment           // of the flush under way
+	slid   bool               // with window: an epoch of the flush under way may have changed it
+	paths  []path             // where the index has it
+	hit    []change.RowChange // of index.concerned under way
 }
 
 // fragment is the changes of a feed over a span, as the members of an object without its braces: `"put":[…],"del":[…]`.
@@ -32,17 +38,66 @@ type fragments struct {
 		bodies map[fragmentKey][]byte
 		queue  []fragmentKey // oldest first
 		bytes  int
+
+		pages     map[pageKey]page
+		pageQueue []pageKey // oldest first
+		pageBytes int
 	}
 }
 
 type fragmentKey struct{ feed, from, to uint64 }
+
+// pageKey names a page of a snapshot as it is sent.
+type pageKey struct {
+	feed, position uint64
+	enc            encoding
+	id, after      string
+	room           int
+}
+
+type page struct {
+	frame []byte
+	more  bool
+	after []byte // where the next one begins
+}
 
 // Bounds of what is kept.
 const (
 	keptFragments     = 8 << 20 // bytes in all, with an estimate for what is around each
 	keptFragmentsEach = 256 << 10
 	fragmentOverhead  = 128
+	keptPages         = 16 << 20
+	keptPagesEach     = 2 << 20
 )
+
+func (c *fragments) page(key pageKey) (page, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	p, ok := c.mu.pages[key]
+	return p, ok
+}
+
+func (c *fragments) putPage(key pageKey, p page) {
+	if len(p.frame) > keptPagesEach {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if _, there := c.mu.pages[key]; there {
+		return
+	}
+	if c.mu.pages == nil {
+		c.mu.pages = map[pageKey]page{}
+	}
+	c.mu.pages[key] = p
+	c.mu.pageQueue = append(c.mu.pageQueue, key)
+	for c.mu.pageBytes += len(p.frame) + 2*fragmentOverhead; c.mu.pageBytes > keptPages; {
+		oldest := c.mu.pageQueue[0]
+		c.mu.pageQueue = c.mu.pageQueue[1:]
+		c.mu.pageBytes -= len(c.mu.pages[oldest].frame) + 2*fragmentOverhead
+		delete(c.mu.pages, oldest)
+	}
+}
 
 func (c *fragments) get(key fragmentKey) ([]byte, bool) {
 	c.mu.Lock()
@@ -78,49 +133,102 @@ func (c *fragments) clear() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.mu.bodies, c.mu.queue, c.mu.bytes = nil, nil, 0
+	c.mu.pages, c.mu.pageQueue, c.mu.pageBytes = nil, nil, 0
 }
 
-// fragment returns the changes of f over sp, encoded.
-func (h *Hub) fragment(f *feed, sp *span) []byte {
+// fragment returns the changes of f over sp, encoded. It is false when a window's history does not reach back to sp's beginning. Hub.mu
+// must not be held.
+func (h *Hub) fragment(f *feed, sp *span) ([]byte, bool) {
+	if f.window == nil || sp.from == sp.to {
+		return h.encode(f, sp, 0)
+	}
+	return h.encode(f, sp, h.reached())
+}
+
+// reached returns the position up to which epochs have been turned into frames.
+func (h *Hub) reached() uint64 {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.mu.pos
+}
+
+// encode is fragment for whoever knows the hub's position, or one that was.
+func (h *Hub) encode(f *feed, sp *span, pos uint64) ([]byte, bool) {
 	if sp.from == sp.to {
-		return nil
+		return nil, true
 	}
 	key := fragmentKey{f.id, sp.from, sp.to}
 	if body, ok := h.kept.get(key); ok {
-		return body
+		return body, true
 	}
-	body := f.encode(sp)
+	var changes []change.RowChange
+	switch {
+	case f.window != nil:
+		var ok bool
+		if changes, ok = f.window.between(sp.from, sp.to, pos); !ok {
+			return nil, false
+		}
+	case f.q.point:
+		changes = only(sp.changes(f.q.rel.ID), f.q.lead)
+	default:
+		changes = sp.changes(f.q.rel.ID)
+	}
+	var r renderer
+	body := r.render(f, changes)
 	h.kept.put(key, body)
-	return body
+	return body, true
 }
 
-// encode renders the feed's changes over sp.
-func (f *feed) encode(sp *span) []byte {
-	changes := sp.changes(f.q.rel.ID)
-	if f.q.point {
-		changes = only(changes, f.q.lead)
-	}
-	return f.render(changes)
+// renderer renders changes. Bodies that it returns are parts of body: they are good until that is cut. Not for concurrent use.
+type renderer struct {
+	reader
+	body, del []byte
 }
 
-// render renders changes of the feed's relation, ordered by key.
-func (f *feed) render(changes []change.RowChange) []byte {
+// render renders changes of the feed's relation, or of its window, ordered by key.
+func (r *renderer) render(f *feed, changes []change.RowChange) []byte {
 	if len(changes) == 0 {
 		return nil
 	}
-	r := reader{query: f.q}
-	var put, del []byte
+	r.query = f.q
+	start := len(r.body)
+	r.del = r.del[:0]
 	for i := range changes {
 		c := &changes[i]
-		was, is := c.Old != nil && r.match(c.Old), c.New != nil && r.match(c.New)
+		was, is := c.Old != nil && (f.window != nil || r.match(c.Old)), c.New != nil && (f.window != nil || r.match(c.New))
 		switch {
 		case is && !(was && f.q.looksSame(c.Old, c.New)):
-			put = f.q.appendRow(separate(put), c.New)
+			if len(r.body) == start {
+				r.body = append(r.body, `"put":[`...)
+			} else {
+				r.body = append(r.body, ',')
+			}
+			r.body = f.q.appendRow(r.body, c.New)
 		case was && !is:
-			del = f.q.appendKey(separate(del), c.Old)
+			r.del = f.q.appendKey(separate(r.del), c.Old)
 		}
 	}
-	return joinFragment(put, del)
+	if len(r.body) > start {
+		r.body = append(r.body, ']')
+	}
+	if len(r.del) > 0 {
+		if len(r.body) > start {
+			r.body = append(r.body, ',')
+		}
+		r.body = append(append(append(r.body, `"del":[`...), r.del...), ']')
+	}
+	return r.body[start:len(r.body):len(r.body)]
+}
+
+// cut forgets the bodies.
+func (r *renderer) cut() {
+	const kept = 256 << 10
+	if r.body = r.body[:0]; cap(r.body) > kept {
+		r.body = nil
+	}
+	if cap(r.del) > kept {
+		r.del = nil
+	}
 }
 
 // separate appends a comma between elements.
@@ -162,42 +270,33 @@ func only(changes []change.RowChange, key []byte) []change.RowChange {
 	return nil
 }
 
-// feeds finds the feeds that changes of one relation may concern, without asking each: a feed whose filter demands
-// column = value is found by the value.
+// feeds is the feeds of one relation.
 type feeds struct {
-	all   map[string]*feed           // by canonical query
-	byCol map[int]map[string][]*feed // column, order-preserving value: feeds that demand it
-	rest  []*feed                    // feeds that demand nothing of the kind
+	all     map[string]*feed // by canonical query
+	rows    index            // of those that follow all rows of their result
+	windows index            // of those that follow the first rows
 }
 
-// add indexes f under one of its equality conditions.
+// of returns the index that f is in.
+func (x *feeds) of(f *feed) *index {
+	if f.window != nil {
+		return &x.windows
+	}
+	return &x.rows
+}
+
 func (x *feeds) add(f *feed) {
 	if x.all == nil {
-		x.all, x.byCol = map[string]*feed{}, map[int]map[string][]*feed{}
+		x.all = map[string]*feed{}
 	}
 	x.all[f.q.canon] = f
-	if col, val, ok := f.index(); ok {
-		if x.byCol[col] == nil {
-			x.byCol[col] = map[string][]*feed{}
-		}
-		x.byCol[col][val] = append(x.byCol[col][val], f)
-		return
-	}
-	x.rest = append(x.rest, f)
+	x.of(f).add(f)
 }
 
 // remove undoes add.
 func (x *feeds) remove(f *feed) {
 	delete(x.all, f.q.canon)
-	if col, val, ok := f.index(); ok {
-		if left := without(x.byCol[col][val], f); len(left) > 0 {
-			x.byCol[col][val] = left
-		} else if delete(x.byCol[col], val); len(x.byCol[col]) == 0 {
-			delete(x.byCol, col)
-		}
-		return
-	}
-	x.rest = without(x.rest, f)
+	x.of(f).remove(f)
 }
 
 func without[T comparable](list []T, x T) []T {
@@ -211,57 +310,4 @@ func without[T comparable](list []T, x T) []T {
 		}
 	}
 	return list
-}
-
-// index returns the condition to find f by.
-func (f *feed) index() (col int, val string, ok bool) {
-	equals := f.q.filter.Equals()
-	if len(equals) == 0 {
-		return 0, "", false
-	}
-	e := equals[0]
-	return e.Column, string(indexKey(nil, f.q.rel, e.Column, e.Value)), true
-}
-
-func indexKey(dst []byte, rel *expr.Relation, col int, v change.Value) []byte {
-	return change.AppendKey(dst, rel.Layout.Type(col), v, false, false)
-}
-
-// concerned calls fn once for each feed that may have something to say about changes, which are of rel, with those
-// changes that concern it.
-func (x *feeds) concerned(rel *expr.Relation, changes []change.RowChange, fn func(*feed, []change.RowChange)) {
-	for _, f := range x.rest {
-		fn(f, changes)
-	}
-	if len(x.byCol) == 0 {
-		return
-	}
-	hits := map[*feed][]change.RowChange{}
-	for col, values := range x.byCol {
-		for i := range changes {
-			x.hit(hits, values, rel, col, &changes[i])
-		}
-	}
-	for f, sub := range hits {
-		fn(f, sub)
-	}
-}
-
-// hit adds c to the feeds that demand the value that one of its rows has in col.
-func (x *feeds) hit(hits map[*feed][]change.RowChange, values map[string][]*feed, rel *expr.Relation, col int, c *change.RowChange) {
-	var scratch [64]byte
-	for _, row := range [2]change.Row{c.Old, c.New} {
-		if row == nil {
-			continue
-		}
-		v := rel.Layout.Get(row, col)
-		if v.Null {
-			continue
-		}
-		for _, f := range values[string(indexKey(scratch[:0], rel, col, v))] {
-			if sub := hits[f]; len(sub) == 0 || string(sub[len(sub)-1].Key) != string(c.Key) {
-				hits[f] = append(sub, *c)
-			}
-		}
-	}
 }

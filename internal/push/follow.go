@@ -2,6 +2,7 @@ package push
 
 import (
 	"slices"
+	"sort"
 	"strings"
 
 	"laaster/internal/change"
@@ -26,8 +27,7 @@ func (c *conn) follow(light bool) (bufs [][]byte, heavy bool) {
 		h.mu.Unlock()
 		return nil, false
 	}
-	reached := s.reached(h.mu.pos)
-	stamp := h.mu.stamp
+	reached, stamp := s.reached(h.mu.pos), h.mu.stamp
 	if reached != h.mu.pos {
 		stamp = 0 // not known here
 	}
@@ -40,38 +40,78 @@ func (c *conn) follow(light bool) (bufs [][]byte, heavy bool) {
 		h.mu.Unlock()
 		return nil, false
 	}
-	frames, ok := s.after(cursor)
-	h.mu.Unlock()
-	if ok && !c.out.inside {
-		if bufs, ok = c.shared(frames); ok {
+	if frames, ok := s.after(cursor); ok && !c.out.inside {
+		if s.pace.each {
+			frames = head(frames, behindLimit)
+			if n := len(frames); n > 0 && frames[n-1].to < reached {
+				reached, stamp = frames[n-1].to, frames[n-1].stamp
+			}
+		}
+		if told, ok := known(frames, c.out.told); ok && (s.pace.each || size(frames) <= c.most()) {
+			buf, more := s.slice(frames), int64(-1)
+			for i := range frames {
+				if frames[i].size() > 0 {
+					more++
+				}
+			}
+			h.mu.Unlock()
+			c.out.told = told
 			c.advance(reached, stamp)
-			return bufs, false
+			if len(buf) == 0 {
+				return nil, false
+			}
+			if more > 0 { // one is counted when the buffer goes out
+				h.total.frames.Add(more)
+			}
+			c.out.one[0] = buf
+			return c.out.one[:], false
 		}
 	}
-	if light && reached-cursor > conflateInline {
+	h.mu.Unlock()
+	if light && (reached-cursor > conflateInline || c.lostWindow()) {
 		return nil, true
 	}
-	return c.conflate(nil, reached), false
+	return c.merged(s, reached), false
 }
 
-// shared returns the bytes of frames unless these are not for this client: too many, or from a position that it does not know.
-func (c *conn) shared(frames []shapeFrame) (bufs [][]byte, ok bool) {
-	size, told := 0, c.out.told
+// lostWindow reports whether a window that is live has no rows: reading them may take long. The caller owns out.
+func (c *conn) lostWindow() bool {
+	return slices.ContainsFunc(c.out.live, func(m member) bool { return m.feed.window != nil && !m.feed.window.ready() })
+}
+
+// known returns what a client knows after frames that knew told before. It is false when they begin at a position that it does not know.
+func known(frames []shapeFrame, told uint64) (after uint64, ok bool) {
 	for i := range frames {
-		f := &frames[i]
-		if len(f.bytes) == 0 {
-			continue
-		}
-		if f.from > told {
-			return nil, false
-		}
-		bufs, told = append(bufs, f.bytes), f.to
-		if size += len(f.bytes); size > behindLimit {
-			return nil, false
+		if f := &frames[i]; f.size() > 0 {
+			if f.from > told {
+				return told, false
+			}
+			for last := len(frames) - 1; ; last-- { // each begins where the one before it ends, or earlier
+				if frames[last].size() > 0 {
+					return frames[last].to, true
+				}
+			}
 		}
 	}
-	c.out.told = told
-	return bufs, true
+	return told, true
+}
+
+// size returns how many bytes frames take.
+func size(frames []shapeFrame) int {
+	if len(frames) == 0 {
+		return 0
+	}
+	return int(frames[len(frames)-1].end - frames[0].begin)
+}
+
+// head returns the first of frames, as many as take no more than limit bytes, and at least one if there is one.
+func head(frames []shapeFrame, limit int) []shapeFrame {
+	if len(frames) < 2 {
+		return frames
+	}
+	begin := frames[0].begin
+	n := sort.Search(len(frames), func(i int) bool { return frames[i].end-begin > uint64(limit) })
+	return frames[:max(n, 1)]
 }
 
 // behindLimit is how many bytes of frames a connection is sent to catch up. Beyond it, merged changes are less to send and
@@ -97,7 +137,9 @@ func (c *conn) begin(snap *view.Snapshot) {
 type joining struct {
 	member
 	from  uint64
-	again int // see paging
+	since uint64 // what the client has: from, unless log has what was between
+	log   []byte // a fragment's body, see catchUp
+	again int    // see paging
 }
 
 // conflate returns one frame with the merged changes of the live subscriptions, from the cursor, and of those that join,
@@ -109,7 +151,7 @@ func (c *conn) conflate(joins []joining, to uint64) [][]byte {
 		oldest, known = cursor, c.out.told
 	}
 	for _, j := range joins {
-		oldest, known = min(oldest, j.from), min(known, j.from)
+		oldest, known = min(oldest, j.from), min(known, j.since)
 	}
 	epochs, ok := h.store.Since(oldest)
 	if !ok {
@@ -118,18 +160,26 @@ func (c *conn) conflate(joins []joining, to uint64) [][]byte {
 	var spans spanSet
 	parts := make([]part, 0, len(c.out.live)+len(joins))
 	changed := false
-	add := func(m member, from uint64) {
-		body := h.fragment(m.feed, spans.get(epochs, from, to))
+	add := func(m member, from uint64, log []byte) bool {
+		body, ok := h.fragment(m.feed, spans.get(epochs, from, to))
+		body = withLog(log, body)
 		changed = changed || len(body) > 0
 		parts = append(parts, part{m.id, body})
+		return ok
 	}
 	for _, m := range c.out.live {
-		add(m, cursor)
+		ok = ok && add(m, cursor, nil)
 	}
 	for _, j := range joins {
-		add(j.member, j.from)
+		ok = ok && add(j.member, j.from, j.log)
+	}
+	if !ok {
+		return c.lost(joins, to)
 	}
 	stamp := history(epochs).span(oldest, to).stamp(0)
+	if stamp == 0 && to == cursor {
+		stamp = c.out.stamp
+	}
 	c.out.inside = false
 	c.advance(to, stamp)
 	if joins == nil {
@@ -148,42 +198,54 @@ func (c *conn) conflate(joins []joining, to uint64) [][]byte {
 
 // lost sorts out who cannot be continued, starts their rows anew, and continues the others.
 func (c *conn) lost(joins []joining, to uint64) (bufs [][]byte) {
-	floor := c.h.store.Floor()
+	if len(joins) == 0 && c.backToLog() {
+		return nil
+	}
+	h, cursor := c.h, c.cursor.Load()
+	floor := h.store.Floor()
+	gone := func(f *feed, from uint64) bool {
+		return from < floor || f.window != nil && !f.window.goesOn(from, h.reached())
+	}
 	var anew, kept []joining
-	if len(c.out.live) > 0 && c.cursor.Load() < floor {
-		for _, m := range c.out.live {
+	var live []member
+	for _, m := range c.out.live {
+		if gone(m.feed, cursor) {
 			anew = append(anew, joining{member: m})
+		} else {
+			live = append(live, m)
 		}
-		c.out.live = nil
+	}
+	if len(live) < len(c.out.live) {
+		c.out.live = live
 		c.reshape()
 	}
 	for _, j := range joins {
-		if j.from < floor {
+		if gone(j.feed, j.from) {
 			anew = append(anew, j)
 		} else {
 			kept = append(kept, j)
 		}
 	}
-	rels := make([]int, 0, len(anew))
+	ops := make([]op, 0, len(anew))
 	for _, j := range anew {
 		if j.again == mostRestarts {
 			c.slow()
 			return nil
 		}
 		bufs = append(bufs, c.gapFrame(j.id, floor))
-		rels = append(rels, j.feed.q.rel.ID)
+		ops = append(ops, op{id: j.id, feed: j.feed})
 	}
-	snap := c.h.store.Snapshot(rels...)
-	for _, j := range anew {
-		if !c.h.current(j.feed.q.rel) { // the snapshot may have no rows of it; Hub.Settle ends it
-			continue
+	start := c.takeRows(ops, cursor)
+	for i, j := range anew {
+		if p := start.pages[i]; p != nil {
+			p.again = j.again + 1
+			c.out.pages = append(c.out.pages, p)
 		}
-		c.out.pages = append(c.out.pages, &paging{member: j.member, snap: snap, again: j.again + 1})
 	}
 	if len(kept) > 0 || len(c.out.live) > 0 {
 		return append(bufs, c.conflate(kept, to)...)
 	}
-	c.begin(snap)
+	c.begin(start.snap)
 	return bufs
 }
 

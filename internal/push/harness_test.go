@@ -173,7 +173,12 @@ type bench struct {
 
 func newBench(t *testing.T, opt Options, ringBytes int) *bench {
 	t.Helper()
-	rels := relations()
+	return newBenchOf(t, opt, ringBytes, relations())
+}
+
+// newBenchOf is newBench over other relations.
+func newBenchOf(t *testing.T, opt Options, ringBytes int, rels []*expr.Relation) *bench {
+	t.Helper()
 	b := &bench{t: t, world: newWorld(rels), store: view.New(rels, view.Options{RingBytes: ringBytes}), group: run.New(context.Background())}
 	if opt.Clock == nil {
 		b.clock = &testClock{Manual: run.NewManual(time.UnixMilli(1_000_000))}
@@ -228,7 +233,7 @@ func (b *bench) quiet(conns ...*memConn) {
 func (c *conn) active() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return !c.mu.over && !stuck(c.sink) && (c.mu.busy || c.mu.again || len(c.mu.ops)+len(c.mu.writes)+len(c.mu.replies) > 0)
+	return !c.mu.over && !stuck(c.sink) && (c.mu.busy || c.mu.again || len(c.mu.ops)+len(c.mu.writes)+len(c.mu.replies)+int(c.mu.reading) > 0)
 }
 
 // stuck reports whether a write to s waits for the client to read.
@@ -254,6 +259,7 @@ func stuck(s sink) bool {
 type testClock struct {
 	*run.Manual
 	merging atomic.Int64
+	line    atomic.Int64 // until when somebody waits for the line of a slow client
 }
 
 // After implements run.Clock. Only the hub's merging waits so shortly.
@@ -261,6 +267,9 @@ func (c *testClock) After(d time.Duration) <-chan time.Time {
 	ch := c.Manual.After(d)
 	if d <= 10*time.Millisecond {
 		c.merging.Store(c.Now().Add(d).UnixNano())
+	}
+	if d%lineLook == 0 { // nobody else waits for such odd times
+		c.line.Store(c.Now().Add(d).UnixNano())
 	}
 	return ch
 }
@@ -301,14 +310,16 @@ func (m *memConn) Read(b []byte) (int, error) {
 	defer m.mu.Unlock()
 	m.reading = true
 	defer func() { m.reading = false }()
-	for len(m.in) == 0 {
+	for told := false; len(m.in) == 0; told = true {
 		if m.closed {
 			return 0, net.ErrClosed
 		}
 		if m.eof {
 			return 0, io.EOF
 		}
-		m.changed.Broadcast()
+		if !told { // once: a write that waits for room would answer with the same
+			m.changed.Broadcast()
+		}
 		m.changed.Wait()
 	}
 	n := copy(b, m.in)
@@ -330,7 +341,9 @@ func (m *memConn) Write(b []byte) (int, error) {
 		}
 		m.out = append(m.out, b[n:n+take]...)
 		n += take
-		m.changed.Broadcast()
+		if take > 0 {
+			m.changed.Broadcast()
+		}
 		if n == len(b) {
 			return n, nil
 		}
@@ -477,6 +490,8 @@ func serverFrames(b []byte) (frames []string, rest []byte, err error) {
 		switch op {
 		case opText:
 			frames = append(frames, string(payload))
+		case opPing:
+			frames = append(frames, "(ping) "+string(payload))
 		case opPong:
 			frames = append(frames, "(pong) "+string(payload))
 		case opClose:

@@ -3,6 +3,7 @@ package push
 import (
 	"context"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -22,6 +23,7 @@ type Hub struct {
 	era     atomic.Pointer[era]
 	clock   run.Clock
 	metrics *observe.Metrics
+	signals *signals
 	group   *run.Group
 	leaving context.Context // ends when the hub drains: for requests that wait
 	leave   context.CancelFunc
@@ -30,8 +32,20 @@ type Hub struct {
 	passing sync.WaitGroup // the shares of one pass
 	opening sync.WaitGroup // connections that are accepted and have no reader yet
 	kept    fragments
+	past    logReader
 	total   counters
 	sorting sortBudget
+	kicked  []*conn // of the flush under way; the loop's
+
+	windowed atomic.Int64  // bytes of all windows
+	scans    chan struct{} // has an item for each connection that looks through many rows for new subscriptions
+
+	poll     *poller      // nil: every WebSocket has a goroutine that reads it
+	partial  atomic.Int64 // bytes of incomplete messages from clients
+	sendings sync.Pool    // of *sending
+	door     *door        // of WebSockets
+	merged   mergedFrames
+	beats    beats
 
 	mu struct {
 		sync.Mutex
@@ -43,7 +57,14 @@ type Hub struct {
 		lastConn  uint64 // the number of the last connection
 		shapes    map[string]*shape
 		dirty     map[*shape]struct{}
+		stepped   []*shape           // those that get every epoch and have something in the one under way
+		each      int                // shapes that get every epoch
 		marked    []*feed            // with a run
+		slid      []*feed            // with a window that an epoch of the flush may have changed
+		render    renderer           // of the runs
+		parts     []part             // scratch
+		scratch   []byte             // a frame
+		recent    recent             // a snapshot since the last flush
 		frames    int                // bytes in the logs of all shapes
 		ahead     map[*conn]struct{} // connections to look after once pos has passed their cursor
 		conns     map[*conn]struct{}
@@ -57,6 +78,8 @@ type Hub struct {
 // counters are totals since the start.
 type counters struct {
 	frames, bytes, conflated, gaps, slow atomic.Int64
+	vanished                             atomic.Int64 // connections closed because they did not answer pings any more
+	slowNow, lowered                     atomic.Int64 // connections at a lower rate than they want; how often one was lowered
 }
 
 // NewHub returns a hub that follows opt.Store from where it stands. It runs until Close or until ctx ends.
@@ -70,7 +93,13 @@ func NewHub(ctx context.Context, opt Options) (*Hub, error) {
 		applied: make(chan struct{}, 1), passes: make(chan []*conn),
 	}
 	h.sorting.limit = int64(opt.SortBytes)
+	h.past.turns = make(chan struct{}, logHolders)
+	h.scans = make(chan struct{}, 4*runtime.GOMAXPROCS(0))
 	h.leaving, h.leave = context.WithCancel(h.group.Context())
+	var err error
+	if h.signals, err = newSignals(h); err != nil {
+		return nil, err
+	}
 	h.era.Store(newEra(rels, opt.Authorize))
 	h.mu.feeds = make([]feeds, len(rels))
 	h.mu.shapes, h.mu.dirty = map[string]*shape{}, map[*shape]struct{}{}
@@ -79,7 +108,16 @@ func NewHub(ctx context.Context, opt Options) (*Hub, error) {
 	h.mu.gone = make(chan struct{})
 	h.mu.pos, h.mu.stamp = opt.Store.Head()
 	opt.Store.Notify(h.applied)
+	h.door = newDoor(opt.MaxOpening)
+	h.sendings.New = func() any { return newSending() }
+	if p, err := newPoller(); err == nil {
+		h.poll = p
+		for range pollers() {
+			h.group.Go("push poller", p.read)
+		}
+	}
 	h.group.Go("push hub", h.loop)
+	h.group.Go("push signals", h.signals.run)
 	h.group.Go("push clock", h.watch)
 	for range fanOut() {
 		h.group.Go("push fan-out", h.write)
@@ -197,20 +235,26 @@ type flushed struct {
 func (h *Hub) flush(now time.Time) flushed {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	f := flushed{from: h.mu.pos, to: h.mu.pos}
+	clear(h.kicked)
+	f := flushed{from: h.mu.pos, to: h.mu.pos, conns: h.kicked[:0]}
 	epochs, ok := h.store.Since(h.mu.pos)
 	switch {
 	case !ok:
 		f.to = h.restartLocked(&f)
 	case len(epochs) > 0:
 		last := epochs[len(epochs)-1]
-		h.markLocked(history(epochs).span(h.mu.pos, last.Seq))
-		defer h.unmarkLocked()
 		f.to = last.Seq
-		h.mu.pos, h.mu.stamp = last.Seq, last.Stamp
+		h.mu.pos, h.mu.stamp, h.mu.recent = last.Seq, last.Stamp, recent{}
+		h.slideLocked(epochs)
+		if h.mu.each > 0 {
+			h.stepLocked(epochs, &f)
+		}
+		h.markLocked(history(epochs).span(f.from, f.to), false, &f)
+		defer h.unmarkLocked()
+		h.mu.slid = unslide(h.mu.slid)
 	}
 	for s := range h.mu.dirty {
-		if wait := s.due.Sub(now); s.every > 0 && wait > 0 {
+		if wait := s.due.Sub(now); s.pace.every > 0 && wait > 0 {
 			if f.wait == 0 || wait < f.wait {
 				f.wait = wait
 			}
@@ -218,75 +262,172 @@ func (h *Hub) flush(now time.Time) flushed {
 		}
 		h.buildLocked(s, f.from, now)
 		delete(h.mu.dirty, s)
-		for c := range s.conns {
-			f.conns = append(f.conns, c)
-		}
+		f.kick(s)
 	}
 	for c := range h.mu.ahead {
 		f.conns = append(f.conns, c)
 	}
 	clear(h.mu.ahead)
+	h.kicked = f.conns
 	return f
+}
+
+// kick has the connections of s written to.
+func (f *flushed) kick(s *shape) {
+	for c := range s.conns {
+		f.conns = append(f.conns, c)
+	}
 }
 
 // restartLocked goes on from the head after the ring has lost epochs that were not turned into frames: every connection will
 // find that it cannot be continued.
 func (h *Hub) restartLocked(f *flushed) uint64 {
 	h.mu.pos, h.mu.stamp = h.store.Head()
-	for _, s := range h.mu.shapes {
-		h.emptyLocked(s)
-		delete(h.mu.dirty, s)
-		for c := range s.conns {
-			f.conns = append(f.conns, c)
+	h.mu.recent = recent{}
+	for i := range h.mu.feeds {
+		for _, x := range h.mu.feeds[i].all {
+			if x.window != nil {
+				x.window.forget()
+			}
 		}
+	}
+	for _, s := range h.mu.shapes {
+		h.abandonLocked(s, f)
 	}
 	return h.mu.pos
 }
 
+// abandonLocked has every connection of s begin anew with what cannot be continued.
+func (h *Hub) abandonLocked(s *shape, f *flushed) {
+	h.emptyLocked(s)
+	delete(h.mu.dirty, s)
+	f.kick(s)
+}
+
+// slideLocked has the windows follow the epochs, one by one.
+func (h *Hub) slideLocked(epochs []*change.Epoch) {
+	rels, look := h.store.Relations(), refillRows
+	for _, e := range epochs {
+		for i := range e.Deltas {
+			d := &e.Deltas[i]
+			x := &h.mu.feeds[d.Relation]
+			if x.windows.empty() {
+				continue
+			}
+			x.windows.concerned(rels[d.Relation], d.Changes, func(w *feed, changes []change.RowChange) {
+				if !w.slid {
+					w.slid = true
+					h.mu.slid = append(h.mu.slid, w)
+				}
+				w.window.apply(e.Seq, changes, &look)
+			})
+		}
+	}
+}
+
+func unslide(feeds []*feed) []*feed {
+	for _, f := range feeds {
+		f.slid = false
+	}
+	clear(feeds)
+	return feeds[:0]
+}
+
+// stepLocked makes a frame of each epoch for the shapes that want that.
+func (h *Hub) stepLocked(epochs []*change.Epoch, f *flushed) {
+	var built []*shape
+	for _, e := range epochs {
+		h.markLocked(history(epochs).span(e.Seq-1, e.Seq), true, f)
+		for _, s := range h.mu.stepped {
+			if !s.dirty { // abandoned
+				continue
+			}
+			if !s.built {
+				s.built, built = true, append(built, s)
+			}
+			h.frameLocked(s, shapeFrame{base: e.Seq - 1, to: e.Seq, stamp: e.Stamp}, nil)
+		}
+		clear(h.mu.stepped)
+		h.mu.stepped = h.mu.stepped[:0]
+		if len(epochs) > 1 {
+			h.unmarkLocked()
+		}
+	}
+	for _, s := range built {
+		s.built = false
+		f.kick(s)
+		h.trimLocked(s)
+	}
+}
+
 // emptyLocked forgets the frames of s: connections go on from what the shape has reached or are conflated.
 func (h *Hub) emptyLocked(s *shape) {
-	h.mu.frames -= s.bytes
-	s.frames, s.bytes, s.dirty = nil, 0, false
+	h.mu.frames -= size(s.frames)
+	s.frames, s.log, s.dirty = nil, nil, false
 	s.start, s.told = h.mu.pos, h.mu.pos
 }
 
-// markLocked encodes the changes of the run for each feed that they concern and marks the shapes that have one of those.
-func (h *Hub) markLocked(run *span) {
-	run.touched(func(rel int) {
-		x := &h.mu.feeds[rel]
-		if len(x.all) == 0 {
-			return
+// markLocked encodes the changes of the run for each feed that they concern and marks the shapes that have one of those: with each, which
+// are for runs of one epoch, those that get every epoch, else the others.
+func (h *Hub) markLocked(run *span, each bool, out *flushed) {
+	rels := h.store.Relations()
+	mark := func(f *feed, changes []change.RowChange) {
+		if len(f.shapes) > f.each && !each || f.each > 0 && each {
+			h.markFeedLocked(f, run, changes, each)
 		}
-		x.concerned(h.store.Relations()[rel], run.changes(rel), func(f *feed, changes []change.RowChange) {
-			body := f.render(changes)
-			if len(body) == 0 {
-				return
-			}
-			f.run = fragment{run.from, run.to, body}
-			h.mu.marked = append(h.mu.marked, f)
-			for _, s := range f.shapes {
-				if !s.dirty {
-					s.dirty, s.base = true, run.from
-					h.mu.dirty[s] = struct{}{}
-				}
-			}
-		})
+	}
+	run.touched(func(rel int) {
+		if x := &h.mu.feeds[rel]; !x.rows.empty() {
+			x.rows.concerned(rels[rel], run.changes(rel), mark)
+		}
 	})
+	for _, f := range h.mu.slid {
+		if changes, ok := f.window.between(run.from, run.to, h.mu.pos); ok {
+			mark(f, changes)
+			continue
+		}
+		for _, s := range f.shapes { // who has rows from within the run is told what changed since; others begin anew
+			if s.start < h.mu.pos {
+				h.abandonLocked(s, out)
+			}
+		}
+	}
 }
 
-// unmarkLocked lets go of what the feeds hold for the flush.
+func (h *Hub) markFeedLocked(f *feed, run *span, changes []change.RowChange, each bool) {
+	if f.run.to != run.to || f.run.from != run.from {
+		f.run = fragment{run.from, run.to, h.mu.render.render(f, changes)}
+		h.mu.marked = append(h.mu.marked, f)
+	}
+	if len(f.run.body) == 0 {
+		return
+	}
+	for _, s := range f.shapes {
+		if s.dirty || s.pace.each != each || run.from < s.start { // or abandoned in this flush
+			continue
+		}
+		s.dirty, s.base = true, run.from
+		if each {
+			h.mu.stepped = append(h.mu.stepped, s)
+		} else {
+			h.mu.dirty[s] = struct{}{}
+		}
+	}
+}
+
+// unmarkLocked lets go of what the feeds hold for the run.
 func (h *Hub) unmarkLocked() {
 	for _, f := range h.mu.marked {
 		f.run = fragment{}
 	}
 	clear(h.mu.marked)
 	h.mu.marked = h.mu.marked[:0]
+	h.mu.render.cut()
 }
 
 // buildLocked makes the frame of a dirty shape. from is where the last flush ended.
 func (h *Hub) buildLocked(s *shape, from uint64, now time.Time) {
-	parts := make([]part, len(s.members))
-	changed := false
+	frame := shapeFrame{from: s.told, base: s.base, to: h.mu.pos, stamp: h.mu.stamp}
 	var run *span
 	if s.base < from { // a rated shape that has waited
 		epochs, ok := h.store.Since(s.base)
@@ -296,38 +437,69 @@ func (h *Hub) buildLocked(s *shape, from uint64, now time.Time) {
 		}
 		run = history(epochs).span(s.base, h.mu.pos)
 	}
-	for i, m := range s.members {
-		parts[i].id = m.id
-		switch f := m.feed; {
-		case run != nil:
-			parts[i].body = h.fragment(f, run)
-		case f.run.to == h.mu.pos:
-			parts[i].body = f.run.body
-		}
-		changed = changed || len(parts[i].body) > 0
+	if h.frameLocked(s, frame, run) {
+		s.due = now.Add(s.pace.every)
 	}
-	frame := shapeFrame{from: s.told, base: s.base, to: h.mu.pos}
-	if changed {
-		frame.bytes = h.epochFrame(s.enc, parts, s.told, h.mu.pos, h.mu.stamp)
-		s.told = h.mu.pos
-		s.due = now.Add(s.every)
-	}
-	s.dirty = false
-	s.frames = append(s.frames, frame)
-	s.bytes += len(frame.bytes)
-	h.mu.frames += len(frame.bytes)
 	h.trimLocked(s)
 }
 
+// frameLocked adds a frame to the log of s: out of run, or out of what the feeds have of the run under way. It reports whether the frame says
+// anything.
+func (h *Hub) frameLocked(s *shape, f shapeFrame, run *span) bool {
+	s.dirty = false
+	h.mu.parts = h.mu.parts[:0]
+	changed := false
+	for _, m := range s.members {
+		p := part{id: m.id}
+		switch {
+		case run != nil:
+			var ok bool
+			if p.body, ok = h.encode(m.feed, run, h.mu.pos); !ok {
+				h.emptyLocked(s)
+				return false
+			}
+		case m.feed.run.to == f.to:
+			p.body = m.feed.run.body
+		}
+		changed = changed || len(p.body) > 0
+		h.mu.parts = append(h.mu.parts, p)
+	}
+	var bytes []byte
+	if changed {
+		named := f.from
+		if s.pace.each {
+			named = f.base
+		}
+		h.mu.scratch = slices.Grow(h.mu.scratch[:0], frameSize(h.mu.parts))
+		bytes = h.epochFrameIn(h.mu.scratch, s.enc, h.mu.parts, named, f.to, f.stamp)
+		s.told = f.to
+	}
+	clear(h.mu.parts)
+	h.mu.frames += s.add(f, bytes)
+	if cap(h.mu.scratch) > keptScratch {
+		h.mu.scratch = nil
+	}
+	return changed
+}
+
+// keptScratch is the size up to which memory for assembling frames is kept.
+const keptScratch = 256 << 10
+
 // trimLocked drops frames that every connection has, and others when there are too many.
 func (h *Hub) trimLocked(s *shape) {
-	everybody := h.mu.pos
-	for c := range s.conns {
-		everybody = min(everybody, c.cursor.Load())
+	if len(s.frames) == 0 {
+		return
 	}
 	limit := h.opt.FrameLogBytes
 	if h.mu.frames > h.opt.FrameLogsTotal {
-		limit = len(s.frames[len(s.frames)-1].bytes)
+		limit = s.frames[len(s.frames)-1].size()
+	}
+	if held := size(s.frames); len(s.conns) > fewConns && held < limit/4 {
+		return // not worth looking at them all
+	}
+	everybody := h.mu.pos
+	for c := range s.conns {
+		everybody = min(everybody, c.cursor.Load())
 	}
 	h.mu.frames -= s.trim(everybody, limit)
 }

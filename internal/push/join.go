@@ -1,12 +1,34 @@
 package push
 
 import (
+	"bytes"
 	"slices"
 	"strconv"
+	"time"
 
 	"laaster/internal/change"
+	"laaster/internal/view"
 	"laaster/internal/wire"
 )
+
+// manyRows is how many rows a view has at least that are not looked through by a goroutine that reads for others, too.
+const manyRows = 10_000
+
+// long reports whether many rows may have to be looked through for a subscription to begin: with a condition those of its first page can be far apart, and
+// a window has to see all. It is carried out by a goroutine of the connection's own, a few at a time (Hub.scans).
+func (h *Hub) long(o *op) bool {
+	q := o.feed.q
+	switch {
+	case q.point, h.store.Len(q.rel.ID) < manyRows:
+		return false
+	case o.feed.window != nil:
+		return !o.feed.window.ready()
+	case q.filter.Cond() == nil:
+		return false
+	}
+	p, err := change.ParsePosition(o.from.Position)
+	return err != nil || p.Log != h.opt.Log || p.Seq < h.store.Floor()
+}
 
 // rearrange carries out subscribes and unsubscribes, all at one position. The caller owns out.
 func (c *conn) rearrange(ops []op) (bufs [][]byte) {
@@ -20,6 +42,7 @@ func (c *conn) rearrange(ops []op) (bufs [][]byte) {
 		released = append(released, o.feed)
 		joins = slices.DeleteFunc(joins, func(j op) bool { return j.id == o.id })
 		c.out.pages = slices.DeleteFunc(c.out.pages, func(p *paging) bool { return p.id == o.id })
+		c.leaveHistory(o.id)
 		c.out.live = slices.DeleteFunc(slices.Clone(c.out.live), func(m member) bool { return m.id == o.id })
 	}
 	if len(released) > 0 {
@@ -38,42 +61,146 @@ func (c *conn) rearrange(ops []op) (bufs [][]byte) {
 // live is brought to it first, so that everything on the connection goes on from there.
 func (c *conn) admit(ops []op) (bufs [][]byte) {
 	h := c.h
-	rels := make([]int, 0, len(ops))
-	for _, o := range ops {
-		if id := o.feed.q.rel.ID; !slices.Contains(rels, id) {
-			rels = append(rels, id)
-		}
+	if u := c.alone(); u != nil { // what it is told are positions that the others have passed
+		bufs = c.giveUp(u)
 	}
-	snap := h.store.Snapshot(rels...)
-	floor := h.store.Floor()
+	head, _ := h.store.Head()
+	floor, least := h.store.Floor(), c.cursor.Load()
 	var resumed []joining
-	var anew []*paging
-	to := snap.Seq()
+	var anew []op
+	var behind []joining
 	for _, o := range ops {
 		if !h.current(o.feed.q.rel) { // the snapshot may have no rows of it; Hub.Settle ends it
 			continue
 		}
 		m := member{o.id, o.feed}
-		switch seq, how := h.place(o, snap.Seq(), floor); how {
+		switch seq, how := h.place(o, head, floor); how {
 		case goesOn:
-			bufs = append(bufs, c.frame("resumed", &wire.ResumedFrame{ID: o.id, Position: string(h.position(nil, seq)), Key: o.feed.q.keyNames}))
-			resumed = append(resumed, joining{member: m, from: seq})
+			least = max(least, seq)
+			bufs = append(bufs, c.resumedFrame(m, seq))
+			resumed = append(resumed, joining{member: m, from: seq, since: seq})
+		case fromLog:
+			behind = append(behind, joining{member: m, from: seq})
 		case afterGap:
 			bufs = append(bufs, c.gapFrame(o.id, floor))
 			fallthrough
 		default:
-			anew = append(anew, &paging{member: m, snap: snap})
+			anew = append(anew, o)
 		}
 	}
-	if len(anew) == 0 {
-		to = c.beat(resumed)
+	if begun, done := c.beginLog(behind, len(resumed)+len(anew) == 0); done {
+		return append(bufs, begun...)
 	}
-	c.out.pages = append(c.out.pages, anew...)
+	if len(anew) == 0 && len(resumed)+len(c.out.live) > 0 {
+		return append(bufs, c.conflate(resumed, c.beat(resumed))...)
+	}
+	start := c.takeRows(anew, least)
+	for _, p := range start.pages {
+		if p != nil {
+			c.out.pages = append(c.out.pages, p)
+		}
+	}
 	if len(resumed)+len(c.out.live) > 0 {
-		return append(bufs, c.conflate(resumed, to)...)
+		return append(bufs, c.conflate(resumed, start.snap.Seq())...)
 	}
-	c.begin(snap)
+	c.begin(start.snap)
 	return bufs
+}
+
+// beginning is the rows of subscriptions at one position.
+type beginning struct {
+	snap  *view.Snapshot
+	pages []*paging // of each; nil: there are none to be had
+}
+
+// takeRows takes the rows of subscriptions at one position, at or after least. Those that cannot be served are told so and end.
+func (c *conn) takeRows(ops []op, least uint64) beginning {
+	h := c.h
+	ended := make([]bool, len(ops))
+	for tries := 0; ; tries++ {
+		var rels []int
+		served := make([]bool, len(ops))
+		for i, o := range ops {
+			if served[i] = !ended[i] && h.current(o.feed.q.rel); !served[i] { // a snapshot may have no rows of it; Hub.Settle ends it
+				continue
+			}
+			w := o.feed.window
+			if w == nil {
+				rels = append(rels, o.feed.q.rel.ID)
+				continue
+			}
+			p := tooFast()
+			if tries <= mostRestarts {
+				p = h.build(w)
+			}
+			if p != nil {
+				c.unserved(o, p)
+				served[i], ended[i] = false, true
+				continue
+			}
+			least = max(least, w.oldest())
+		}
+		slices.Sort(rels)
+		b := beginning{h.snapshot(slices.Compact(rels), least), make([]*paging, len(ops))}
+		whole := true
+		for i, o := range ops {
+			if !served[i] {
+				continue
+			}
+			b.pages[i] = &paging{member: member{o.id, o.feed}, snap: b.snap}
+			if w := o.feed.window; w != nil {
+				rows, ok := w.rowsAt(b.snap.Seq(), h.reached())
+				b.pages[i].rows, whole = rows, whole && ok
+			}
+		}
+		if whole {
+			return b
+		}
+	}
+}
+
+// unserved ends a subscription whose window cannot be had.
+func (c *conn) unserved(o op, p *wire.Problem) {
+	c.mu.Lock()
+	mine := !c.mu.over && c.mu.subs[o.id] == o.feed
+	if mine {
+		delete(c.mu.subs, o.id)
+	}
+	c.mu.Unlock()
+	if !mine { // whoever ended it releases the feed
+		return
+	}
+	c.refuse(o.id, p)
+	if c.enc == eventStream { // nothing else is on it
+		c.goodbye(p.Code, p.Detail, time.Duration(p.RetryAfterMS)*time.Millisecond, closeTryLater)
+	}
+	c.h.releaseFeed(o.feed)
+}
+
+// recent is a snapshot that was taken since the last flush: who subscribes to the same meanwhile shares it, and so the pages made of it.
+type recent struct {
+	rels []int
+	snap *view.Snapshot
+}
+
+// snapshot returns rels, ascending, at a position at or after least and the last flush.
+func (h *Hub) snapshot(rels []int, least uint64) *view.Snapshot {
+	h.mu.Lock()
+	r := h.mu.recent
+	h.mu.Unlock()
+	if r.snap != nil && r.snap.Seq() >= least && slices.Equal(r.rels, rels) {
+		return r.snap
+	}
+	snap := h.store.Snapshot(rels...)
+	if len(rels) == 0 {
+		return snap
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if snap.Seq() >= h.mu.pos && (h.mu.recent.snap == nil || h.mu.recent.snap.Seq() < snap.Seq()) {
+		h.mu.recent = recent{rels, snap}
+	}
+	return snap
 }
 
 // beat returns the position to bring resuming subscriptions to: the end of the last flush, since many clients that come back
@@ -96,6 +223,7 @@ const (
 	fromRows continuation = iota // with its rows
 	goesOn                       // with the changes since a position
 	afterGap                     // with its rows, after being told that history is gone
+	fromLog                      // with what the log has since a position
 )
 
 // place decides how a subscription begins.
@@ -109,6 +237,10 @@ func (h *Hub) place(o op, head, floor uint64) (uint64, continuation) {
 		return 0, afterGap
 	case p.Seq < h.store.Birth(o.feed.q.rel.ID):
 		return 0, fromRows
+	case o.feed.window != nil && (h.build(o.feed.window) != nil || !o.feed.window.goesOn(p.Seq, h.reached())):
+		return 0, fromRows
+	case p.Seq < floor && h.traced(o.feed, p.Seq):
+		return p.Seq, fromLog
 	case p.Seq < floor:
 		return 0, afterGap
 	}
@@ -138,7 +270,7 @@ func (c *conn) page() (bufs [][]byte) {
 			break
 		}
 		c.out.pages = c.out.pages[1:]
-		complete = append(complete, joining{p.member, p.snap.Seq(), p.again})
+		complete = append(complete, joining{member: p.member, from: p.snap.Seq(), since: p.snap.Seq(), again: p.again})
 	}
 	if len(c.out.pages) == 0 {
 		c.out.pages = nil
@@ -152,7 +284,7 @@ func (c *conn) page() (bufs [][]byte) {
 // settle makes complete subscriptions live, with what has changed since their rows were taken.
 func (c *conn) settle(complete []joining) [][]byte {
 	cursor := c.cursor.Load()
-	if !slices.ContainsFunc(complete, func(j joining) bool { return j.from != cursor }) {
+	if !slices.ContainsFunc(complete, func(j joining) bool { return j.from != cursor || len(j.log) > 0 }) {
 		c.live(complete)
 		return nil
 	}
@@ -167,6 +299,18 @@ func (c *conn) settle(complete []joining) [][]byte {
 
 // pageFrame returns a page of about room bytes, and whether there are more.
 func (c *conn) pageFrame(p *paging, room int) (frame []byte, more bool) {
+	key := pageKey{feed: p.feed.id, position: p.snap.Seq(), enc: c.enc, id: p.id, after: string(p.after), room: room}
+	if page, ok := c.h.kept.page(key); ok {
+		p.after = append(p.after[:0], page.after...)
+		return page.frame, page.more
+	}
+	frame, more = c.encodePage(p, room)
+	c.h.kept.putPage(key, page{frame, more, bytes.Clone(p.after)})
+	return frame, more
+}
+
+// encodePage is pageFrame for the first who asks.
+func (c *conn) encodePage(p *paging, room int) (frame []byte, more bool) {
 	r := reader{query: p.feed.q}
 	var position [96]byte
 	at := c.h.position(position[:0], p.snap.Seq())
@@ -191,7 +335,11 @@ func (c *conn) pageFrame(p *paging, room int) (frame []byte, more bool) {
 		p.after = append(append(p.after[:0], key...), 0)
 		return true
 	}
-	r.scan(p.snap, p.after, each)
+	if p.feed.window != nil {
+		eachOf(p.rows, p.after, each)
+	} else {
+		r.scan(p.snap, p.after, each)
+	}
 	b = append(b, `],"more":`...)
 	b = append(strconv.AppendBool(b, more), '}')
 	if c.enc == webSocket {
@@ -208,10 +356,8 @@ func (c *conn) pageFrame(p *paging, room int) (frame []byte, more bool) {
 func (c *conn) reshape() {
 	h := c.h
 	sortMembers(c.out.live)
-	c.mu.Lock()
-	every := c.mu.every
-	c.mu.Unlock()
-	key := shapeKey(c.enc, every, c.out.live)
+	p := c.pace()
+	key := shapeKey(c.enc, p, c.out.live)
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.leaveLocked(c)
@@ -220,12 +366,12 @@ func (c *conn) reshape() {
 	}
 	s := h.mu.shapes[key]
 	if s == nil {
-		s = h.newShapeLocked(key, c.enc, every, c.out.live)
+		s = h.newShapeLocked(key, c.enc, p, c.out.live)
 	}
 	s.conns[c] = struct{}{}
 	c.out.shape = s
 	if c.cursor.Load() > s.reached(h.mu.pos) {
-		c.out.inside = true
+		c.out.inside = !p.each // where no frame has more than one epoch, a position lies between two
 		h.mu.ahead[c] = struct{}{}
 	}
 }

@@ -1,6 +1,7 @@
 package push
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 	"os"
 	"reflect"
 	"runtime"
+	"sort"
 	"strconv"
 	"strings"
 	"sync"
@@ -25,9 +27,9 @@ import (
 // told, with the rows of the model at that position. It accepts no change that changes nothing, no end of a row that it does not
 // have, and no position below the last. A failure names its seed: LAASTER_SEED=n go test -run TestModel.
 func TestModel(t *testing.T) {
-	first, n := uint64(1), uint64(8)
+	first, n := uint64(1), uint64(4)
 	if testing.Short() {
-		n = 3
+		n = 2
 	}
 	if s := os.Getenv("LAASTER_SEED"); s != "" {
 		seed, err := strconv.ParseUint(s, 10, 64)
@@ -54,6 +56,7 @@ type model struct {
 	seed    uint64
 	calm    bool // few changes, clients that come and go all the time
 	queries []modelQuery
+	again   map[string]bool // views whose rows may be told again when they come from the log
 	mu      struct {
 		sync.Mutex
 		worlds []*world // by position
@@ -67,6 +70,10 @@ type modelQuery struct {
 	view, filter, sel string
 	match             func(vals []*string) bool
 	cols              []int
+
+	order         string // of a window
+	less          func(a, b []*string) bool
+	limit, offset int
 }
 
 func modelQueries() []modelQuery {
@@ -96,6 +103,94 @@ func modelQueries() []modelQuery {
 	}
 }
 
+// randomQueries adds what r comes up with: ranges, lists, choices and windows.
+func randomQueries(r *rand.Rand) []modelQuery {
+	all := modelQueries()
+	for range 10 {
+		q := modelQuery{view: "tally", match: func([]*string) bool { return true }, cols: []int{0, 1, 2}}
+		if r.IntN(4) > 0 {
+			q.filter, q.match = randomCondition(r, 0)
+		}
+		if r.IntN(2) == 0 {
+			q.limit, q.offset = r.IntN(5), max(0, r.IntN(6)-3)
+			q.order, q.less = randomOrder(r)
+		}
+		if r.IntN(4) == 0 {
+			q.sel, q.cols = "contestant,note", []int{0, 2}
+		}
+		all = append(all, q)
+	}
+	return append(all, modelQuery{view: "words", match: func([]*string) bool { return true }, cols: []int{0, 1, 2}, order: "word.desc", limit: 2,
+		less: func(a, b []*string) bool {
+			return cmp.Or(strings.Compare(*b[0], *a[0]), strings.Compare(*a[1], *b[1]), strings.Compare(*a[2], *b[2])) < 0
+		}})
+}
+
+// randomCondition returns a condition on tally as a query string.
+func randomCondition(r *rand.Rand, depth int) (string, func(vals []*string) bool) {
+	number := func(v []*string) int {
+		n, _ := strconv.Atoi(*v[1])
+		return n
+	}
+	a, b := 10*r.IntN(10), 10*r.IntN(10)
+	switch r.IntN(7 - depth) {
+	case 0:
+		return fmt.Sprintf("votes=gte.%d&votes=lt.%d", a, b), func(v []*string) bool { return v[1] != nil && number(v) >= a && number(v) < b }
+	case 1:
+		return fmt.Sprintf("votes=gt.%d", a), func(v []*string) bool { return v[1] != nil && number(v) > a }
+	case 2:
+		return fmt.Sprintf("votes=lte.%d&note=eq.x", a), func(v []*string) bool { return v[1] != nil && number(v) <= a && v[2] != nil && *v[2] == "x" }
+	case 3:
+		return fmt.Sprintf("votes=in.(%d,%d,7)", a, b), func(v []*string) bool { return v[1] != nil && (number(v) == a || number(v) == b || number(v) == 7) }
+	case 4:
+		key := fmt.Sprintf("k%d", 3+r.IntN(4))
+		return "contestant=gt." + key, func(v []*string) bool { return *v[0] > key }
+	case 5:
+		key := fmt.Sprintf("k%d", 3+r.IntN(4))
+		return fmt.Sprintf("or=(contestant.eq.%s,votes.lt.%d)", key, a), func(v []*string) bool { return *v[0] == key || v[1] != nil && number(v) < a }
+	}
+	one, first := randomCondition(r, 1)
+	other, second := randomCondition(r, 1)
+	return one + "&" + other, func(v []*string) bool { return first(v) && second(v) }
+}
+
+// randomOrder returns an order of tally. Equal rows are in the order of their keys.
+func randomOrder(r *rand.Rand) (string, func(a, b []*string) bool) {
+	if r.IntN(3) == 0 {
+		return "contestant.desc", func(a, b []*string) bool { return *a[0] > *b[0] }
+	}
+	sign, name := 1, "votes"
+	if r.IntN(2) == 0 {
+		sign, name = -1, "votes.desc.nullslast"
+	}
+	rank := func(v *string) int {
+		if v == nil {
+			return 1 << 40
+		}
+		n, _ := strconv.Atoi(*v)
+		return sign * n
+	}
+	return name, func(a, b []*string) bool {
+		x, y := rank(a[1]), rank(b[1])
+		return x < y || x == y && *a[0] < *b[0]
+	}
+}
+
+// params is what a read asks for, as a query string.
+func (q *modelQuery) params() string {
+	list := []string{}
+	if q.filter != "" {
+		list = append(list, q.filter)
+	}
+	if q.sel != "" {
+		list = append(list, "select="+q.sel)
+	}
+	if q.less != nil {
+		list = append(list, fmt.Sprintf("order=%s&limit=%d&offset=%d", q.order, q.limit, q.offset))
+	}
+	return strings.Join(list, "&")
+}
+
 // expect returns the rows of a query at a position, by key as JSON.
 func (m *model) expect(q int, seq uint64) map[string]string {
 	m.mu.Lock()
@@ -104,10 +199,18 @@ func (m *model) expect(q int, seq uint64) map[string]string {
 	mq := m.queries[q]
 	rel := m.hub.relation(mq.view)
 	out := map[string]string{}
+	var rows [][]*string
 	for _, vals := range w.rows[rel.ID] {
-		if !mq.match(vals) {
-			continue
+		if mq.match(vals) {
+			rows = append(rows, vals)
 		}
+	}
+	if mq.less != nil {
+		sort.Slice(rows, func(i, j int) bool { return mq.less(rows[i], rows[j]) })
+		rows = rows[min(mq.offset, len(rows)):]
+		rows = rows[:min(mq.limit, len(rows))]
+	}
+	for _, vals := range rows {
 		var key, row []any
 		for _, k := range rel.Key {
 			key = append(key, modelValue(rel.Columns[k].Type.String(), vals[k]))
@@ -167,7 +270,11 @@ func (m *model) history(r *rand.Rand, epochs int) {
 				if r.IntN(4) == 0 {
 					note = nil
 				}
-				edits = append(edits, edit{rel: 0, gone: gone, vals: []*string{&key, str(fmt.Sprint(r.IntN(100))), note}})
+				votes := str(fmt.Sprint(r.IntN(100)))
+				if r.IntN(8) == 0 {
+					votes = nil
+				}
+				edits = append(edits, edit{rel: 0, gone: gone, vals: []*string{&key, votes, note}})
 			case 2:
 				edits = append(edits, edit{rel: 1, vals: []*string{str(fmt.Sprint(r.IntN(1000)))}})
 			case 3:
@@ -182,7 +289,7 @@ func (m *model) history(r *rand.Rand, epochs int) {
 			m.flushed()
 		}
 	}
-	// The last epoch concerns every query, so that everybody is told its position.
+	// The last epoch concerns most queries, so that most are told its position; the others by a heartbeat.
 	m.advanceTo([]edit{{rel: 0, vals: []*string{str("k3"), str("1000"), str("x")}}, {rel: 1, vals: []*string{str("5000")}},
 		{rel: 2, vals: []*string{str("last"), str("l1"), str("1")}}})
 	m.mu.Lock()
@@ -215,7 +322,7 @@ func (m *model) awaitHead(seq uint64) {
 func runModel(t *testing.T, seed uint64) {
 	r := rand.New(rand.NewPCG(seed, 7))
 	ring := []int{1 << 12, 1 << 14, 1 << 18}[r.IntN(3)]
-	m := &model{seed: seed, calm: seed%2 == 0, queries: modelQueries()}
+	m := &model{seed: seed, calm: seed%2 == 0, queries: randomQueries(r)}
 	m.bench = newBench(t, Options{Clock: run.System{}, Merge: time.Duration(1+r.IntN(3)) * time.Millisecond, PageBytes: 200 + r.IntN(2000),
 		FrameLogBytes: 500 + r.IntN(4000), UnsentBytes: 4096, Limits: wire.Limits{HeartbeatSeconds: 1}}, ring)
 	m.mu.worlds = []*world{m.world.clone()}

@@ -24,6 +24,7 @@ type modelSub struct {
 	rows     map[string]string // by key
 	key      []string
 	complete bool
+	asked    bool              // to go on, and not answered yet: frames do not concern it
 	pages    map[string]string // of a snapshot that is not complete
 	pos      uint64
 }
@@ -113,7 +114,7 @@ func (c *modelClient) session(at uint64, last bool, epochs uint64) error {
 // arrived reports whether everything is complete and at the last position.
 func (c *modelClient) arrived(epochs uint64) bool {
 	for _, s := range c.subs {
-		if !s.complete || s.pos != epochs {
+		if !s.complete || s.asked || s.pos != epochs {
 			return false
 		}
 	}
@@ -133,8 +134,11 @@ func (c *modelClient) openSocket() error {
 // hello says what the client follows and where it stands.
 func (c *modelClient) hello() error {
 	hello := wire.HelloFrame{}
-	if c.rand.IntN(3) == 0 {
+	switch c.rand.IntN(6) {
+	case 0, 1:
 		hello.Rate = float64(50 * (1 + c.rand.IntN(2)))
+	case 2:
+		hello.Every = true
 	}
 	resume := c.rand.IntN(4) > 0
 	if resume && c.pos > 0 {
@@ -150,7 +154,7 @@ func (c *modelClient) hello() error {
 	for _, id := range slices.Sorted(maps.Keys(c.subs)) {
 		list = append(list, c.subFrame(c.subs[id], resume))
 	}
-	b, err := json.Marshal(map[string]any{"type": "hello", "resume": hello.Resume, "rate": hello.Rate, "subscribe": list})
+	b, err := json.Marshal(map[string]any{"type": "hello", "resume": hello.Resume, "rate": hello.Rate, "every": hello.Every, "subscribe": list})
 	if err != nil {
 		return err
 	}
@@ -186,12 +190,16 @@ func (c *modelClient) follows(q int) bool {
 func (c *modelClient) subFrame(s *modelSub, resume bool) map[string]any {
 	q := c.m.queries[s.query]
 	f := map[string]any{"id": s.id, "view": q.view, "filter": q.filter, "select": q.sel}
+	if q.less != nil {
+		f["order"], f["limit"], f["offset"] = q.order, q.limit, q.offset
+	}
 	s.pages = nil
 	if s.complete && resume {
 		f["from"] = c.position(s.pos)
+		s.asked = true
 	} else {
 		f["from"] = nil
-		s.complete, s.rows = false, nil
+		s.complete, s.asked, s.rows = false, false, nil
 	}
 	return f
 }
@@ -228,13 +236,11 @@ func (c *modelClient) openEvents() error {
 	}
 	s := c.only()
 	q := c.m.queries[s.query]
-	path := "/v1/views/" + q.view + "?" + q.filter
-	if q.sel != "" {
-		path += "&select=" + q.sel
-	}
+	path := "/v1/views/" + q.view + "?" + q.params()
 	last := ""
 	if s.complete && c.rand.IntN(4) > 0 {
 		last = "Last-Event-ID: " + c.position(s.pos) + "\r\n"
+		s.asked = true
 	} else {
 		s.complete, s.rows = false, nil
 	}
@@ -321,6 +327,12 @@ func (c *modelClient) readFrame() (f incoming, err error) {
 	if _, err := io.ReadFull(c.in, b); err != nil {
 		return f, err
 	}
+	if head[0] == 0x80|opPing {
+		if _, err := c.out.Write(clientFrame(opPong, true, b)); err != nil {
+			return f, err
+		}
+		return c.readFrame()
+	}
 	if head[0] != 0x81 {
 		return f, fmt.Errorf("frame % x %q", head, b)
 	}
@@ -375,10 +387,11 @@ func (c *modelClient) take(f *incoming) error {
 		if !s.complete || f.Position != c.position(s.pos) {
 			return fmt.Errorf("%s stands at %d and is resumed at %s", f.ID, s.pos, f.Position)
 		}
+		s.asked = false
 		return nil
 	case "gap":
 		if s := c.subs[f.ID]; s != nil {
-			s.complete, s.rows, s.pages = false, nil, nil
+			s.complete, s.asked, s.rows, s.pages = false, false, nil, nil
 			return nil
 		}
 		return c.late(f.ID)
@@ -407,6 +420,9 @@ func (c *modelClient) takePage(f *incoming) error {
 	s := c.subs[f.ID]
 	if s == nil {
 		return c.late(f.ID)
+	}
+	if s.complete && s.asked { // its view has become another one
+		s.complete, s.asked, s.rows = false, false, nil
 	}
 	if s.complete {
 		return fmt.Errorf("a page for %s, which is complete", f.ID)
@@ -464,7 +480,7 @@ func (c *modelClient) takeEpoch(f *incoming) error {
 			return err
 		}
 		for _, s := range c.subs {
-			if s.complete && from > s.pos {
+			if s.complete && !s.asked && from > s.pos {
 				return fmt.Errorf("%s stands at %d, the run begins at %d", s.id, s.pos, from)
 			}
 		}
@@ -478,15 +494,15 @@ func (c *modelClient) takeEpoch(f *incoming) error {
 			}
 			continue
 		}
-		if !s.complete {
+		if !s.complete || s.asked {
 			return fmt.Errorf("changes for %s, which has no rows yet", id)
 		}
-		if err := s.apply(ch); err != nil {
+		if err := s.apply(ch, c.m.again[c.m.queries[s.query].view]); err != nil {
 			return fmt.Errorf("%s: %w", id, err)
 		}
 	}
 	for _, s := range c.subs {
-		if !s.complete {
+		if !s.complete || s.asked {
 			continue
 		}
 		s.pos = seq
@@ -497,7 +513,8 @@ func (c *modelClient) takeEpoch(f *incoming) error {
 	return nil
 }
 
-func (s *modelSub) apply(ch incomingChanges) error {
+// apply takes changes. again says that a row may come that is there already.
+func (s *modelSub) apply(ch incomingChanges, again bool) error {
 	named := map[string]bool{}
 	for _, row := range ch.Put {
 		key, val := s.keyOf(row), canonical(row)
@@ -505,7 +522,7 @@ func (s *modelSub) apply(ch incomingChanges) error {
 			return fmt.Errorf("key %s twice in a frame", key)
 		}
 		named[key] = true
-		if s.rows[key] == val {
+		if s.rows[key] == val && !again {
 			return fmt.Errorf("put of %s changes nothing", val)
 		}
 		s.rows[key] = val

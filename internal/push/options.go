@@ -11,8 +11,10 @@ import (
 
 	"laaster/internal/auth"
 	"laaster/internal/change"
+	"laaster/internal/expr"
 	"laaster/internal/kit/run"
 	"laaster/internal/observe"
+	"laaster/internal/signal"
 	"laaster/internal/view"
 	"laaster/internal/wire"
 )
@@ -28,8 +30,17 @@ type Options struct {
 	// Access is told of every read and subscription that is asked for, and what Authorize said of it; its own problem is answered instead when that
 	// was nil. Default: nobody is told.
 	Access func(p auth.Principal, relation string, refused *wire.Problem) *wire.Problem
+	// Recorded says that reads of a relation are recorded, so that no cache may answer them in place of the server. Default: none are.
+	Recorded func(relation string) bool
 	// Principal says who asks. Default: everybody is anonymous, and a request that carries a token is refused.
 	Principal func(r *http.Request) (auth.Principal, *wire.Problem)
+	// Channels are the app's tables whose rows are in memory alone, and Signals the bounds of these. Default: there are none.
+	Channels []*expr.Relation
+	Signals  signal.Options
+	// Signal says whether p may set rows of a channel: nil, or the problem to answer. Default: signals are refused as not supported.
+	Signal func(p auth.Principal, channel string) *wire.Problem
+	// History brings up clients that come back when the ring has gone on. Default: nobody does, and they get their rows anew.
+	History History
 	// Writer carries out the write frames of WebSockets. Default: they are refused as not supported.
 	Writer Writer
 	// RequestID returns the id that the request has in the server's log: the session of a live connection. Default: a random one.
@@ -46,15 +57,19 @@ type Options struct {
 
 	Limits         wire.Limits   // of one connection; zero fields have the defaults of wire.DefaultLimits
 	MaxConnections int           // live connections, WebSocket and SSE together; default 10,000; more are refused with busy
+	MaxOpening     int           // WebSockets that wait to be let in; default 8,192; more are refused with busy
 	MaxFeeds       int           // different queries that are followed live; default 100,000; more are refused with busy
 	PageBytes      int           // size of a page of a snapshot; default 256 KiB
 	FrameLogBytes  int           // frames kept for connections with the same subscriptions; default 1 MiB
 	FrameLogsTotal int           // all of these together; default 64 MiB; beyond it who is behind is given merged changes
-	UnsentBytes    int           // kept waiting in the kernel for one connection (Linux); default 32 KiB
+	PartialBytes   int           // incomplete messages of all clients; default 64 MiB; beyond it who sends more of one is closed with busy
+	UnsentBytes    int           // kept waiting in the kernel for one connection (Linux); default 8 KiB
+	WindowBytes    int           // rows and recent changes of live queries with a limit; default 64 MiB; beyond it new ones are told busy
 	SortBytes      int           // memory for all reads that sort at one time; default 64 MiB; beyond it a read is told busy
 	Merge          time.Duration // epochs that follow each other faster are merged into one frame; default 10 ms
 	MergeFactor    int           // if not 0: and for no longer than so many times what the last pass over the connections took
 	HelloTimeout   time.Duration // from the upgrade to the hello frame; default 10 s
+	PartialTimeout time.Duration // from the first byte of a client's message to its last; default 60 s; then it is closed
 	StallTimeout   time.Duration // without reading anything, then a client is closed; default 30 s
 	CloseTimeout   time.Duration // for the client to take its goodbye; default 5 s
 }
@@ -106,12 +121,15 @@ func (o *Options) defaults() error {
 		{&o.Limits.RowBytes, lim.RowBytes},
 		{&o.Limits.HeartbeatSeconds, lim.HeartbeatSeconds},
 		{&o.MaxConnections, 10_000},
+		{&o.MaxOpening, 8192},
 		{&o.MaxFeeds, 100_000},
 		{&o.PageBytes, 256 << 10},
 		{&o.FrameLogBytes, 1 << 20},
 		{&o.FrameLogsTotal, 64 << 20},
-		{&o.UnsentBytes, 32 << 10},
+		{&o.PartialBytes, 64 << 20},
+		{&o.UnsentBytes, 8 << 10},
 		{&o.SortBytes, 64 << 20},
+		{&o.WindowBytes, 64 << 20},
 	} {
 		if *d.field <= 0 {
 			*d.field = d.standard
@@ -124,6 +142,7 @@ func (o *Options) defaults() error {
 		{&o.Merge, 10 * time.Millisecond},
 		{&o.HelloTimeout, 10 * time.Second},
 		{&o.StallTimeout, 30 * time.Second},
+		{&o.PartialTimeout, time.Minute},
 		{&o.CloseTimeout, 5 * time.Second},
 	} {
 		if *d.field <= 0 {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 
 	"laaster/app"
@@ -27,6 +28,7 @@ type query struct {
 	whole    bool         // cols are all columns: rows that differ are rendered differently
 	canon    string       // equal for queries with equal answers
 	raw      string       // the query string that newQuery read
+	window   bool         // with live: the first rows only
 	lead     []byte       // every key of the result begins with it
 	point    bool         // lead is a whole key
 }
@@ -64,6 +66,11 @@ func newQuery(rel *expr.Relation, raw string, exact, live bool) (*query, *wire.P
 	q.key = wire.AppendStrings(nil, q.keyNames)
 	q.canon = fmt.Sprintf("%s %t %q %s", rel.Name, exact, q.names, f.Canonical())
 	q.lead, q.point = q.prefix()
+	if live {
+		if p := q.windowed(); p != nil {
+			return nil, p
+		}
+	}
 	return q, nil
 }
 
@@ -101,28 +108,28 @@ func subscriptionQuery(rel *expr.Relation, s *wire.Subscription, exact bool) (*q
 	if s.Select != "" {
 		raw = append(raw, "select="+url.QueryEscape(s.Select))
 	}
-	q, p := newQuery(rel, strings.Join(raw, "&"), exact, true)
-	if p == nil && s.Order != "" { // checked alone: it makes no other feed
-		_, p = newQuery(rel, "order="+url.QueryEscape(s.Order), exact, true)
+	if s.Limit != nil {
+		raw = append(raw, "limit="+strconv.Itoa(*s.Limit))
 	}
-	switch {
-	case p != nil:
-		return nil, p
-	case s.Limit != nil, q.filter.Limit >= 0, q.filter.Offset > 0:
-		return nil, noLiveLimit()
+	if s.Offset != nil {
+		raw = append(raw, "offset="+strconv.Itoa(*s.Offset))
 	}
-	return q, nil
-}
-
-func noLiveLimit() *wire.Problem {
-	return wire.NewProblem(wire.NotSupported, "limit and offset do not work on live rows yet").
-		WithField("limit", "declare the window as a view in app.sql: … ORDER BY … LIMIT n is kept up to date")
+	order := "order=" + url.QueryEscape(s.Order)
+	if s.Order == "" {
+		return newQuery(rel, strings.Join(raw, "&"), exact, true)
+	}
+	q, p := newQuery(rel, strings.Join(append(raw, order), "&"), exact, true)
+	if p != nil || q.window {
+		return q, p
+	}
+	return newQuery(rel, strings.Join(raw, "&"), exact, true) // checked, and no other feed: rows without a limit have no order
 }
 
 // reader evaluates a query. It has scratch memory: one per goroutine and use.
 type reader struct {
 	*query
-	ctx expr.Ctx
+	ctx  expr.Ctx
+	look *int // rows that scan may look at, less those that it has; below 0: it ended for that reason; nil: any number
 }
 
 // scan calls fn for the rows of the result in the order of keys, from the first key at or after from, until fn returns false.
@@ -139,6 +146,11 @@ func (r *reader) scan(snap *view.Snapshot, from []byte, fn func(key []byte, row 
 		from = r.lead
 	}
 	snap.Ascend(rel, from, func(key []byte, row change.Row) bool {
+		if r.look != nil {
+			if *r.look--; *r.look < 0 {
+				return false
+			}
+		}
 		switch {
 		case !bytes.HasPrefix(key, r.lead):
 			return false
@@ -199,12 +211,27 @@ func (q *query) looksSame(a, b change.Row) bool {
 		return false // the engine does not report changes without a difference
 	}
 	for _, c := range q.cols {
-		x, y := q.rel.Layout.Get(a, c), q.rel.Layout.Get(b, c)
-		if x.Null != y.Null || x.N != y.N || string(x.B) != string(y.B) {
+		if !q.equal(a, b, c) {
 			return false
 		}
 	}
 	return true
+}
+
+// ranksSame reports whether two rows of one key have the same place in the order of the rows.
+func (q *query) ranksSame(a, b change.Row) bool {
+	for _, by := range q.order() {
+		if !q.equal(a, b, by.Column) {
+			return false
+		}
+	}
+	return true
+}
+
+// equal reports whether two rows have the same value in a column.
+func (q *query) equal(a, b change.Row, col int) bool {
+	x, y := q.rel.Layout.Get(a, col), q.rel.Layout.Get(b, col)
+	return x.Null == y.Null && x.N == y.N && string(x.B) == string(y.B)
 }
 
 // prefix returns with what the key of every row of the result begins, as far as the filter says, and whether that is the whole

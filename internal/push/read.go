@@ -23,6 +23,7 @@ import (
 const (
 	defaultWait = time.Second
 	longestWait = 30 * time.Second
+	longestAge  = 60 * time.Second // of rows out of a cache: their positions should still be continued
 )
 
 // format is how rows are sent.
@@ -44,12 +45,21 @@ type read struct {
 	format  format
 	after   uint64
 	expired <-chan time.Time // nil: `_wait` was not given
+	waits   bool             // `_wait` was given
+	maxAge  time.Duration    // `_max_age`: how old the rows of a cache may be; 0: caches ask
+	from    wire.Cursor      // `_from`: where events go on
+	every   time.Duration    // `_rate`: least time between two events; 0: none
+	each    bool             // `_every`
 }
 
 // ServeView is GET and HEAD /v1/views/{view}: the rows of a view or of a readable table, or its live rows as events.
 func (h *Hub) ServeView(w http.ResponseWriter, r *http.Request) {
 	var rd *read
 	var p *wire.Problem
+	if h.Channel(r.PathValue("view")) {
+		h.serveSignals(w, r)
+		return
+	}
 	for range 3 { // the view may become another one while the caller waits
 		var expired <-chan time.Time
 		if rd != nil {
@@ -62,7 +72,7 @@ func (h *Hub) ServeView(w http.ResponseWriter, r *http.Request) {
 			break
 		}
 		if rd.format == asEvents {
-			h.serveEvents(w, r, rd.who, rd.query)
+			h.serveEvents(w, r, rd)
 			return
 		}
 		if h.serveRows(w, r, rd) {
@@ -96,9 +106,6 @@ func (h *Hub) parseRead(r *http.Request, expired <-chan time.Time) (*read, *wire
 		return nil, p
 	}
 	rd.query, p = newQuery(rd.rel, raw, exact, rd.format == asEvents)
-	if p == nil && rd.format == asEvents && (rd.query.filter.Limit >= 0 || rd.query.filter.Offset > 0) {
-		p = noLiveLimit()
-	}
 	return rd, p
 }
 
@@ -124,6 +131,7 @@ func (h *Hub) ownParameters(query string, rd *read) (rest string, exact bool, p 
 			rd.after = seq
 		case "_wait":
 			ms, err := strconv.Atoi(value)
+			rd.waits = true
 			if wait = time.Duration(ms) * time.Millisecond; err != nil || wait < 0 || wait > longestWait {
 				return bad(name, "_wait is a number of milliseconds up to 30000", "")
 			}
@@ -131,10 +139,20 @@ func (h *Hub) ownParameters(query string, rd *read) (rest string, exact bool, p 
 			if exact = value == "true"; !exact && value != "false" {
 				return bad(name, "_exact is true or false", "")
 			}
+		case "_max_age":
+			seconds, err := strconv.Atoi(value)
+			if rd.maxAge = time.Duration(seconds) * time.Second; err != nil || rd.maxAge < 0 || rd.maxAge > longestAge {
+				return bad(name, "_max_age is a number of seconds up to 60", "")
+			}
+		case "_from", "_rate", "_every":
+			if p := rd.liveParameter(name, value); p != nil {
+				return "", false, p
+			}
 		case "_at":
 			return "", false, wire.NewProblem(wire.NotSupported, "views of the past cannot be read yet").WithField(name, "")
 		default:
-			return bad(name, "there is no such parameter", "_after, _wait and _exact are the server's own; columns do not begin with _")
+			return bad(name, "there is no such parameter",
+				"_after, _wait, _max_age and _exact, and for events _from, _rate and _every, are the server's own; columns do not begin with _")
 		}
 	}
 	switch {
@@ -145,6 +163,37 @@ func (h *Hub) ownParameters(query string, rd *read) (rest string, exact bool, p 
 		rd.expired = h.clock.After(defaultWait)
 	}
 	return strings.Join(others, "&"), exact, nil
+}
+
+// liveParameter takes a parameter of a stream of events.
+func (rd *read) liveParameter(name, value string) *wire.Problem {
+	bad := func(detail, hint string) *wire.Problem {
+		return wire.NewProblem(wire.InvalidRequest, detail).WithField(name, hint)
+	}
+	if rd.format != asEvents {
+		return bad(name+" is for streams of events", "ask with Accept: text/event-stream")
+	}
+	switch name {
+	case "_from":
+		rd.from = wire.Cursor{Given: true, Position: value}
+		if p := checkCursor(rd.from); p != nil {
+			return p.WithField(name, "send a position as the server named it")
+		}
+	case "_rate":
+		rate, err := strconv.ParseFloat(value, 64)
+		if err != nil || !(rate >= 0.01 && rate <= 1e6) {
+			return bad("_rate is a number of events per second from 0.01 to 1000000", "leave it out for no limit")
+		}
+		rd.every = time.Duration(float64(time.Second) / rate)
+	case "_every":
+		if rd.each = value == "true"; !rd.each && value != "false" {
+			return bad("_every is true or false", "")
+		}
+	}
+	if rd.each && rd.every > 0 {
+		return bad("every event and a rate exclude each other", "leave one of _every and _rate out")
+	}
+	return nil
 }
 
 func (h *Hub) parseAfter(value string) (uint64, *wire.Problem) {
@@ -223,21 +272,7 @@ func formatOf(mediaType string) format {
 // serveRows answers with the rows at one position, or with 304 when the caller has them. It reports false, having answered nothing, when the
 // view has become another one, or another's, since the request was read.
 func (h *Hub) serveRows(w http.ResponseWriter, r *http.Request, rd *read) bool {
-	rel := rd.rel.ID
-	snap := h.store.Snapshot(rel)
-	tag := h.entityTag(rd, snap.LastChange(rel))
-	if matches(r, tag) && rd.expired != nil { // a long poll
-		err := h.wait(r.Context(), func(ctx context.Context) error {
-			return h.store.AwaitChange(ctx, rel, snap.LastChange(rel)+1, rd.expired)
-		})
-		switch {
-		case err == nil:
-			snap = h.store.Snapshot(rel)
-			tag = h.entityTag(rd, snap.LastChange(rel))
-		case errors.Is(err, view.ErrExpired):
-			rd.expired = past()
-		}
-	}
+	snap, tag, same := h.await(r, rd)
 	if is, p := h.readable(rd.who, rd.rel.Name); is != rd.rel || p != nil {
 		return false
 	}
@@ -247,9 +282,9 @@ func (h *Hub) serveRows(w http.ResponseWriter, r *http.Request, rd *read) bool {
 	}
 	head.Set("ETag", tag)
 	head.Set("Laaster-Position", string(h.position(nil, snap.Seq())))
-	head.Set("Cache-Control", "no-cache")
+	head.Set("Cache-Control", h.caching(r, rd))
 	head.Add("Vary", "Accept, Authorization")
-	if matches(r, tag) {
+	if same {
 		w.WriteHeader(http.StatusNotModified)
 		return true
 	}
@@ -258,6 +293,7 @@ func (h *Hub) serveRows(w http.ResponseWriter, r *http.Request, rd *read) bool {
 	if r.Method != http.MethodHead {
 		if problem := out.prepare(snap); problem != nil {
 			head.Del("ETag")
+			head.Set("Cache-Control", "no-store")
 			h.opt.Answer(w, r, problem)
 			return true
 		}
@@ -270,6 +306,92 @@ func (h *Hub) serveRows(w http.ResponseWriter, r *http.Request, rd *read) bool {
 	return true
 }
 
+// await takes the rows to answer with, and says whether the caller has them. A long poll waits until it has not, or its time is over: changes of the view
+// that are none of its query do not end it.
+func (h *Hub) await(r *http.Request, rd *read) (snap *view.Snapshot, tag string, same bool) {
+	rel := rd.rel.ID
+	snap = h.store.Snapshot(rel)
+	last := snap.LastChange(rel)
+	have, ok := h.known(r, rd, last)
+	for known := have; ; known = last {
+		last = snap.LastChange(rel)
+		if !ok || !h.unchanged(rd.query, known, last) {
+			return snap, h.entityTag(rd, last), false
+		}
+		if rd.expired == nil {
+			break
+		}
+		err := h.wait(r.Context(), func(ctx context.Context) error { return h.store.AwaitChange(ctx, rel, last+1, rd.expired) })
+		if err != nil {
+			if errors.Is(err, view.ErrExpired) {
+				rd.expired = past()
+			}
+			break
+		}
+		snap = h.store.Snapshot(rel)
+		if snap.LastChange(rel) == last { // the relation is gone: see Store.AwaitChange
+			return snap, h.entityTag(rd, last), false
+		}
+	}
+	return snap, h.entityTag(rd, have), true // the tag that the caller has: caches find their answer by it
+}
+
+// mostCompared is how many changes a read looks through to find that they do not concern it.
+const mostCompared = 10_000
+
+// unchanged reports whether the answer to q is the same at the position to as at from, as far as the ring can tell.
+func (h *Hub) unchanged(q *query, from, to uint64) bool {
+	if from == to {
+		return true
+	}
+	if from > to || from < h.store.Birth(q.rel.ID) {
+		return false
+	}
+	epochs, ok := h.store.Since(from)
+	if !ok {
+		return false
+	}
+	sp := history(epochs).span(from, to)
+	most := mostCompared
+	for _, e := range sp.epochs {
+		for i := range e.Deltas {
+			if e.Deltas[i].Relation == q.rel.ID {
+				most -= len(e.Deltas[i].Changes)
+			}
+		}
+	}
+	if most < 0 {
+		return false
+	}
+	changes := sp.changes(q.rel.ID)
+	if q.point {
+		changes = only(changes, q.lead)
+	}
+	r := reader{query: q}
+	for i := range changes {
+		c := &changes[i]
+		was, is := c.Old != nil && r.match(c.Old), c.New != nil && r.match(c.New)
+		if was != is || is && !(q.looksSame(c.Old, c.New) && q.ranksSame(c.Old, c.New)) {
+			return false
+		}
+	}
+	return true
+}
+
+// caching says who may keep the answer and use it again. What everybody may read can be kept by caches on the way; they ask each time whether it is
+// still right, unless the caller takes older rows. A wait must reach the server, and so must reads that are recorded.
+func (h *Hub) caching(r *http.Request, rd *read) string {
+	switch {
+	case rd.waits || h.opt.Recorded != nil && h.opt.Recorded(rd.rel.Name):
+		return "no-store"
+	case rd.who.Role != auth.Anonymous().Role || r.Header.Get("Authorization") != "":
+		return "private, no-cache"
+	case rd.maxAge > 0:
+		return "public, max-age=" + strconv.Itoa(int(rd.maxAge/time.Second))
+	}
+	return "public, no-cache"
+}
+
 // past is a time that is over for everybody who waits for it.
 func past() <-chan time.Time {
 	ch := make(chan time.Time)
@@ -277,21 +399,31 @@ func past() <-chan time.Time {
 	return ch
 }
 
-// entityTag names an answer: query, role and format, and the position at which the relation last changed.
+// entityTag names an answer: query, role and format, and a position at which the rows were these.
 func (h *Hub) entityTag(rd *read, last uint64) string {
-	sum := sha256.Sum256([]byte(strconv.Itoa(int(rd.format)) + " " + rd.who.Role + " " + rd.query.canon))
-	return `"` + base64.RawURLEncoding.EncodeToString(sum[:9]) + "-" + string(h.position(nil, last)) + `"`
+	return h.tagOf(rd) + string(h.position(nil, last)) + `"`
 }
 
-// matches reports whether the caller has the answer named by tag.
-func matches(r *http.Request, tag string) bool {
+// tagOf is what the tags of all answers to the same question have in common.
+func (h *Hub) tagOf(rd *read) string {
+	sum := sha256.Sum256([]byte(strconv.Itoa(int(rd.format)) + " " + rd.who.Role + " " + rd.query.canon))
+	return `"` + base64.RawURLEncoding.EncodeToString(sum[:9]) + "-"
+}
+
+// known returns the newest position at which the caller has the answer, which is last when whatever he has will do. It is false when he has none.
+func (h *Hub) known(r *http.Request, rd *read, last uint64) (newest uint64, ok bool) {
+	own := h.tagOf(rd)
 	for _, list := range r.Header.Values("If-None-Match") {
 		for _, have := range strings.Split(list, ",") {
-			have = strings.TrimSpace(have)
-			if have == "*" || strings.TrimPrefix(have, "W/") == tag {
-				return true
+			have = strings.TrimPrefix(strings.TrimSpace(have), "W/")
+			if have == "*" {
+				return last, true
+			}
+			position, ours := strings.CutPrefix(have, own)
+			if pos, err := change.ParsePosition(strings.TrimSuffix(position, `"`)); ours && err == nil && pos.Log == h.opt.Log && pos.Shard == h.opt.Shard {
+				newest, ok = max(newest, pos.Seq), true
 			}
 		}
 	}
-	return false
+	return newest, ok
 }

@@ -69,6 +69,7 @@ func (h *Hub) Settle() {
 	for _, c := range h.connections() {
 		c.redefine()
 	}
+	h.signals.settle()
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for rel := range h.mu.stale {

@@ -18,9 +18,15 @@ func (h *Hub) acquireFeed(q *query) (*feed, *wire.Problem) {
 		if h.mu.feedCount == h.opt.MaxFeeds {
 			return nil, retryLater(wire.Busy, "as many different live queries as the server is set to serve", 5*time.Second)
 		}
+		if q.window && h.windowed.Load() >= int64(h.opt.WindowBytes) {
+			return nil, windowsFull()
+		}
 		h.mu.feedCount++
 		h.mu.lastFeed++
 		f = &feed{id: h.mu.lastFeed, q: q}
+		if q.window {
+			f.window = newWindow(h, q)
+		}
 		x.add(f)
 	}
 	f.users++
@@ -37,19 +43,32 @@ func (h *Hub) releaseLocked(f *feed) {
 	if f.users--; f.users == 0 {
 		h.mu.feeds[f.q.rel.ID].remove(f)
 		h.mu.feedCount--
+		if f.window != nil {
+			f.window.free()
+		}
 	}
 }
 
-func (h *Hub) newShapeLocked(key string, enc encoding, every time.Duration, members []member) *shape {
-	s := &shape{key: key, enc: enc, every: every, members: slices.Clone(members), conns: map[*conn]struct{}{},
+func (h *Hub) newShapeLocked(key string, enc encoding, p pace, members []member) *shape {
+	s := &shape{key: key, enc: enc, pace: p, members: slices.Clone(members), conns: map[*conn]struct{}{},
 		told: h.mu.pos, start: h.mu.pos}
 	h.mu.shapes[key] = s
 	for _, m := range s.members {
 		if n := len(m.feed.shapes); n == 0 || m.feed.shapes[n-1] != s {
 			m.feed.shapes = append(m.feed.shapes, s)
+			m.feed.each += p.count()
 		}
 	}
+	h.mu.each += p.count()
 	return s
+}
+
+// count is 1 for a shape that gets every epoch.
+func (p pace) count() int {
+	if p.each {
+		return 1
+	}
+	return 0
 }
 
 // leaveLocked takes c out of its shape. A shape that nobody has is gone.
@@ -66,9 +85,14 @@ func (h *Hub) leaveLocked(c *conn) {
 	}
 	delete(h.mu.shapes, s.key)
 	delete(h.mu.dirty, s)
-	h.mu.frames -= s.bytes
+	h.mu.frames -= size(s.frames)
+	h.mu.each -= s.pace.count()
 	for _, m := range s.members {
-		m.feed.shapes = without(m.feed.shapes, s)
+		if n := len(m.feed.shapes); n > 0 {
+			if m.feed.shapes = without(m.feed.shapes, s); len(m.feed.shapes) < n {
+				m.feed.each -= s.pace.count()
+			}
+		}
 	}
 }
 

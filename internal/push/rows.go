@@ -154,7 +154,7 @@ func inKeyOrder(rel *expr.Relation, order []app.OrderBy) bool {
 	return true
 }
 
-// sortedRowBytes is what a sortedRow takes beside its key, growth of the list included.
+// sortedRowBytes is what a sortedRow takes beside its key and its row, growth of the list included. The row counts too: its page may leave the store meanwhile.
 const sortedRowBytes = 2 * 48
 
 type sortedRow struct {
@@ -178,13 +178,13 @@ func (o *rowWriter) sorted(snap *view.Snapshot, order []app.OrderBy, skip, limit
 		}
 		k = append(k, key...)
 		rows = append(rows, sortedRow{k, row})
-		if enough = o.take(cap(k) + sortedRowBytes); !enough {
+		if enough = o.take(cap(k) + len(row) + sortedRowBytes); !enough {
 			return false
 		}
 		if n := int64(len(rows)); n > 1024 && n/2 >= most {
 			slices.SortFunc(rows, byKey)
 			for i := range rows[most:] {
-				freed := cap(rows[most:][i].key) + sortedRowBytes
+				freed := cap(rows[most:][i].key) + len(rows[most:][i].row) + sortedRowBytes
 				o.held -= freed
 				o.budget.used.Add(-int64(freed))
 			}

@@ -218,6 +218,9 @@ func (s *script) dirty() int {
 func (s *script) connection(name string, args []string, rest string) string {
 	who, text, _ := strings.Cut(rest, " ")
 	m := s.conns[who]
+	if r := s.sse[who]; r != nil {
+		m = r.memConn
+	}
 	switch name {
 	case "connect":
 		m = newMemConn()
@@ -326,6 +329,9 @@ func (s *script) request(method, line string) string {
 		if v := w.Header().Get(name); v != "" {
 			fmt.Fprintf(&b, " %s=%s", name, v)
 		}
+	}
+	if v := w.Header().Get("Cache-Control"); v != "" && v != "public, no-cache" { // the usual
+		fmt.Fprintf(&b, " Cache-Control=%q", v)
 	}
 	return b.String() + "\n" + w.Body.String()
 }

@@ -58,7 +58,7 @@ func (h *Hub) open(c *conn) *wire.Problem {
 
 func retryLater(code wire.Code, detail string, after time.Duration) *wire.Problem {
 	p := wire.NewProblem(code, detail)
-	p.RetryAfterMS = int(after / time.Millisecond)
+	p.Retry, p.RetryAfterMS = wire.RetryAfter, int(after/time.Millisecond)
 	return p
 }
 
@@ -68,17 +68,27 @@ func (c *conn) refuse(id string, p *wire.Problem) {
 	c.fail(id, p)
 }
 
+// refuseLater is refuse for a goroutine that serves others too: what else there is to do for the connection is left to a goroutine of its own.
+func (c *conn) refuseLater(id string, p *wire.Problem) {
+	c.h.metrics.Refused.WithLabelValues(string(p.Code)).Inc()
+	c.queue(c.failure(id, p))
+	c.kick(true)
+}
+
 // fail is refuse for problems that are counted elsewhere.
-func (c *conn) fail(id string, p *wire.Problem) {
+func (c *conn) fail(id string, p *wire.Problem) { c.reply(c.failure(id, p)) }
+
+func (c *conn) failure(id string, p *wire.Problem) []byte {
 	if p.Request == "" {
-		p.Request = c.session
+		own := *p // one problem may be the answer to many, as when the log closes
+		own.Request = c.session
+		p = &own
 	}
-	c.reply(c.frame("error", &wire.ErrorFrame{ID: id, Error: p}))
+	return c.frame("error", &wire.ErrorFrame{ID: id, Error: p})
 }
 
 // receive handles one text message of a client. It reports false when the connection is to end.
 func (c *conn) receive(data []byte) bool {
-	c.makeRoom()
 	f, id, p := wire.DecodeClient(data, c.h.opt.Limits)
 	c.mu.Lock()
 	greeted := c.mu.greeted
@@ -119,11 +129,15 @@ func (c *conn) handle(f wire.ClientFrame) {
 	case *wire.SeenFrame:
 		c.seen(f)
 	case *wire.WriteFrame:
+		if c.h.Channel(f.Table) {
+			c.refuse(f.ID, wire.NewProblem(wire.InvalidRequest, f.Table+" is a channel: its rows are not in the log").WithField("table", "send a signal frame"))
+			return
+		}
 		c.write(f)
 	case *wire.CallFrame:
 		c.refuse(f.ID, wire.NewProblem(wire.NotSupported, "commands do not work yet").WithField("type", ""))
 	case *wire.SignalFrame:
-		c.refuse(f.ID, wire.NewProblem(wire.NotSupported, "signals do not work yet").WithField("type", ""))
+		c.signal(f)
 	case *wire.TokenFrame:
 		c.refuse("", wire.NewProblem(wire.NotSupported, "tokens do not work yet").WithField("type", ""))
 	}
@@ -132,12 +146,14 @@ func (c *conn) handle(f wire.ClientFrame) {
 func (c *conn) hello(f *wire.HelloFrame) {
 	c.mu.Lock()
 	c.mu.greeted = true
-	c.mu.exact = f.Exact
+	c.mu.exact, c.mu.each = f.Exact, f.Every
 	if f.Rate > 0 {
 		c.mu.every = time.Duration(float64(time.Second) / f.Rate)
 	}
 	c.mu.Unlock()
-	welcome := c.frame("welcome", &wire.WelcomeFrame{Session: c.session, Now: c.h.millis(), Log: c.h.opt.Log.String(), Limits: c.h.opt.Limits})
+	w := &wire.WelcomeFrame{Session: c.session, Now: c.h.millis(), Log: c.h.opt.Log.String(), Limits: c.h.opt.Limits}
+	c.greetChannels(f, w)
+	welcome := c.frame("welcome", w)
 	c.mu.Lock()
 	c.mu.replies = append(c.mu.replies, welcome)
 	if fresh := c.h.freshness(); fresh.State != wire.FreshLive {
@@ -150,7 +166,8 @@ func (c *conn) hello(f *wire.HelloFrame) {
 // subscribe begins subscriptions that start at one position. resume is where those go on that do not say it themselves.
 func (c *conn) subscribe(list []wire.Subscription, resume wire.Cursor) {
 	ops := c.enlist(list, resume)
-	c.kick(false)
+	c.keepTuned()
+	c.kick(slices.ContainsFunc(ops, func(o op) bool { return o.long }))
 	for _, o := range ops {
 		if why := c.h.stale(o.feed.q.rel); why != "" {
 			c.tellStale(o.id, why)
@@ -171,6 +188,15 @@ func (c *conn) enlist(list []wire.Subscription, resume wire.Cursor) []op {
 	ops := make([]op, 0, len(list))
 	for i := range list {
 		s := &list[i]
+		if ch, p := c.h.accessChannel(c.who, s.View); ch != nil || p != nil {
+			if p == nil {
+				p = c.listen(ch, s)
+			}
+			if p != nil {
+				c.refuse(s.ID, p)
+			}
+			continue
+		}
 		o := op{id: s.ID, from: resume}
 		if s.From.Given {
 			o.from = s.From
@@ -193,6 +219,7 @@ func (c *conn) enlist(list []wire.Subscription, resume wire.Cursor) []op {
 			c.refuse(s.ID, p)
 			continue
 		}
+		o.long = c.h.long(&o)
 		ops = append(ops, o)
 	}
 	c.mu.Lock()
@@ -220,15 +247,7 @@ func checkCursor(from wire.Cursor) *wire.Problem {
 // register takes a subscription's place, or says why there is none and releases its feed.
 func (c *conn) register(o op) (p *wire.Problem) {
 	c.mu.Lock()
-	switch {
-	case c.mu.over:
-		p = wire.NewProblem(wire.Internal, "the connection has ended")
-	case c.mu.subs[o.id] != nil:
-		p = wire.NewProblem(wire.InvalidRequest, "this id is in use").WithField("id", "unsubscribe first, or choose another")
-	case len(c.mu.subs) >= c.h.opt.Limits.Subscriptions:
-		p = wire.NewProblem(wire.TooMany, "as many subscriptions as a connection may have").
-			WithField("subscribe", "subscribe to more rows at once with a wider filter")
-	default:
+	if p = c.placeLocked(o.id); p == nil {
 		c.mu.subs[o.id] = o.feed
 	}
 	c.mu.Unlock()
@@ -248,6 +267,8 @@ func (c *conn) unsubscribe(id string) {
 	c.mu.Unlock()
 	if f != nil {
 		c.kick(false)
+	} else {
+		c.tuneOut(id)
 	}
 }
 

@@ -10,6 +10,11 @@ type sink interface {
 	try(bufs [][]byte) (rest [][]byte, err error)
 	// write writes everything, however long it takes, and calls moved after each part that went through.
 	write(bufs [][]byte, moved func()) error
+	// narrow has the kernel hold no more than about so many bytes that are under way, and of them unsent ones, if it can: what is not sent can
+	// still be replaced by newer state.
+	narrow(bytes, unsent int)
+	// queued returns how many bytes the kernel has that the client's has not acknowledged, 0 where that is not known.
+	queued() int
 	// close ends the connection at once; a write under way returns. Safe to call concurrently and again.
 	close()
 }
@@ -40,6 +45,10 @@ func (s *streamSink) write(bufs [][]byte, moved func()) error {
 	}
 	return nil
 }
+
+func (s *streamSink) narrow(int, int) {}
+
+func (s *streamSink) queued() int { return 0 }
 
 func (s *streamSink) close() { s.conn.Close() }
 

@@ -1,6 +1,9 @@
 package push
 
-import "syscall"
+import (
+	"syscall"
+	"unsafe"
+)
 
 // Socket options that package syscall does not name.
 const (
@@ -18,5 +21,23 @@ func tuneSocket(raw syscall.RawConn, unsent int) {
 	_ = raw.Control(func(fd uintptr) {
 		_ = syscall.SetsockoptInt(int(fd), syscall.IPPROTO_TCP, tcpNotSentLowat, unsent)
 		_ = syscall.SetsockoptInt(int(fd), syscall.IPPROTO_TCP, tcpUserTimeout, deadPeerMS)
+	})
+}
+
+// queuedBytes returns what was written and is not acknowledged, 0 when that cannot be told.
+func queuedBytes(raw syscall.RawConn) int {
+	var n int32
+	_ = raw.Control(func(fd uintptr) {
+		_, _, _ = syscall.Syscall(syscall.SYS_IOCTL, fd, syscall.TIOCOUTQ, uintptr(unsafe.Pointer(&n)))
+	})
+	return int(n)
+}
+
+// narrowSocket bounds what the kernel holds, unsent and under way. The kernel doubles what it is told, for its own bookkeeping, and has a least
+// value of its own.
+func narrowSocket(raw syscall.RawConn, bytes, unsent int) {
+	_ = raw.Control(func(fd uintptr) {
+		_ = syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_SNDBUF, bytes)
+		_ = syscall.SetsockoptInt(int(fd), syscall.IPPROTO_TCP, tcpNotSentLowat, unsent)
 	})
 }

@@ -2,7 +2,12 @@
 
 package push
 
-import "net"
+import (
+	"net"
+	"syscall"
+)
 
 // newSink returns the sink for a connection.
-func newSink(conn net.Conn, _ int) sink { return &streamSink{conn} }
+func (h *Hub) newSink(nc net.Conn) (sink, syscall.RawConn) { return &streamSink{nc}, nil }
+
+func newSending() any { return nil }

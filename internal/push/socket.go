@@ -4,11 +4,12 @@ import (
 	"bufio"
 	"bytes"
 	"context"
-	"errors"
-	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"strings"
+	"sync/atomic"
+	"time"
 
 	"github.com/gobwas/ws"
 
@@ -27,8 +28,12 @@ func (h *Hub) ServeLive(w http.ResponseWriter, r *http.Request) {
 	if p == nil && r.ProtoMajor != 1 {
 		p = wire.NewProblem(wire.InvalidRequest, "a WebSocket needs HTTP/1.1 here").WithField("Upgrade", "connect with HTTP/1.1")
 	}
-	c := &conn{enc: webSocket, who: who, session: h.opt.RequestID(r)}
+	c := &conn{enc: webSocket, who: who, session: strings.Clone(h.opt.RequestID(r))}
 	if p == nil {
+		p = h.door.enter(r.Context())
+	}
+	if p == nil {
+		defer h.door.leave()
 		p = h.open(c)
 	}
 	if p != nil {
@@ -69,75 +74,30 @@ func (h *Hub) ServeConn(nc net.Conn, who auth.Principal) *wire.Problem {
 	return nil
 }
 
-func (h *Hub) attach(c *conn, nc net.Conn, before []byte) {
-	c.mu.Lock()
-	c.sink = newSink(nc, h.opt.UnsentBytes)
-	over := c.mu.over
-	c.mu.Unlock()
-	if over { // the hub was closed meanwhile
-		nc.Close()
-		return
-	}
-	c.drain()
-	in := &frameReader{src: nc, limit: h.opt.Limits.FrameBytes, buf: before}
-	h.group.Go("push reader", func(context.Context) error { c.read(in); return nil })
+// door lets in a few new connections at a time: a thousand that come back at once are served one after the other, as fast as that goes, instead of all
+// of them getting slower together and everybody who is connected with them.
+type door struct {
+	turns   chan struct{}
+	waiting atomic.Int64
+	most    int64 // that wait
 }
 
-// read handles what the client sends until it leaves or breaks the rules.
-func (c *conn) read(in *frameReader) {
-	for {
-		op, payload, err := in.next()
-		if err != nil {
-			c.broken(in, err)
-			return
-		}
-		switch op {
-		case opText:
-			if !c.receive(payload) {
-				c.discard(in)
-				return
-			}
-		case opBinary:
-			c.refuse("", wire.NewProblem(wire.InvalidRequest, "frames are text").WithField("opcode", "send JSON in text messages"))
-			c.goodbye(wire.InvalidRequest, "frames are text", 0, closeUnsupported)
-			c.discard(in)
-			return
-		case opPing:
-			c.makeRoom()
-			c.reply(sealFrame(append(make([]byte, frameHeader, frameHeader+len(payload)), payload...), opPong))
-		case opClose:
-			if !c.end(closeFrame(closeCode(payload), ""), true) {
-				c.close() // the client's answer to our goodbye
-			}
-			return
-		}
+func newDoor(most int) *door {
+	return &door{turns: make(chan struct{}, 2*pollers()+2), most: int64(most)}
+}
+
+// enter waits for a turn. When it returns nothing, leave has to follow. Who finds too many waiting is told to come again, at a time of its own.
+func (d *door) enter(ctx context.Context) *wire.Problem {
+	defer d.waiting.Add(-1)
+	if n := d.waiting.Add(1); n > d.most {
+		return retryLater(wire.Busy, "too many new connections at a time", time.Second+rand.N(4*time.Second))
+	}
+	select {
+	case d.turns <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return wire.NewProblem(wire.Busy, "the client has left")
 	}
 }
 
-// discard reads on after goodbye until the client closes: unread data would turn our close into a reset that overtakes it.
-func (c *conn) discard(in *frameReader) {
-	for {
-		op, _, err := in.next()
-		if err != nil || op == opClose {
-			c.close()
-			return
-		}
-	}
-}
-
-// broken ends a connection that broke the rules or is gone.
-func (c *conn) broken(in *frameReader, err error) {
-	var pe *protocolError
-	if !errors.As(err, &pe) {
-		c.close()
-		return
-	}
-	code := wire.InvalidRequest
-	if pe.code == closeTooBig {
-		code = wire.TooLarge
-	}
-	c.refuse("", wire.NewProblem(code, pe.reason))
-	c.goodbye(code, pe.reason, 0, pe.code)
-	_, _ = io.Copy(io.Discard, in.src) // until the connection ends: see discard
-	c.close()
-}
+func (d *door) leave() { <-d.turns }

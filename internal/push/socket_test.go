@@ -12,37 +12,51 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"laaster/internal/auth"
 	"laaster/internal/wire"
 )
 
-// trickle hands out its bytes in pieces of random size.
-type trickle struct {
-	b    []byte
-	rand *rand.Rand
-}
-
-func (r *trickle) Read(p []byte) (int, error) {
-	if len(r.b) == 0 {
-		return 0, io.EOF
+// messages cuts data, which comes in pieces of random size, into messages with the parser. It checks that the parser holds nothing between
+// messages, and no more than what has come.
+func messages(t *testing.T, data []byte, r *rand.Rand, limit int) (got []string, err error) {
+	t.Helper()
+	var in inbound
+	for len(data) > 0 {
+		piece := bytes.Clone(data[:min(len(data), 1+r.IntN(700))])
+		data = data[len(piece):]
+		for len(piece) > 0 {
+			op, payload, rest, err := in.next(piece, limit)
+			if err != nil {
+				return got, err
+			}
+			if op != 0 {
+				got = append(got, fmt.Sprintf("%d %s", op, payload))
+			} else if len(rest) > 0 {
+				t.Fatalf("%d bytes are left and nothing came of the others", len(rest))
+			}
+			if held := in.holds(); held > 2*limit+512 {
+				t.Fatalf("%d bytes are held", held)
+			}
+			piece = rest
+		}
 	}
-	n := copy(p[:min(len(p), 1+r.rand.IntN(700))], r.b)
-	r.b = r.b[n:]
-	return n, nil
+	return got, nil
 }
 
-// TestFrameReader sends messages of all sizes, in fragments with control frames between, through reads of all sizes.
-func TestFrameReader(t *testing.T) {
+// TestInbound sends messages of all sizes, in fragments with control frames between, in pieces of all sizes.
+func TestInbound(t *testing.T) {
 	for seed := range uint64(50) {
 		r := rand.New(rand.NewPCG(seed, 3))
 		var input []byte
 		var want []string
 		for range 30 {
-			msg := bytes.Repeat([]byte("ab"), r.IntN([]int{10, 200, 40_000}[r.IntN(3)]))
+			msg := bytes.Repeat([]byte("a€"), r.IntN([]int{10, 200, 20_000}[r.IntN(3)]))
 			op, rest := byte(opText), msg
 			for r.IntN(3) == 0 {
 				cut := r.IntN(len(rest) + 1)
@@ -56,64 +70,148 @@ func TestFrameReader(t *testing.T) {
 			input = append(input, clientFrame(op, true, rest)...)
 			want = append(want, "1 "+string(msg))
 		}
-		f := &frameReader{src: &trickle{input, r}, limit: 80_000}
-		for i, w := range want {
-			op, payload, err := f.next()
-			if got := fmt.Sprintf("%d %s", op, payload); err != nil || got != w {
-				t.Fatalf("seed %d, frame %d: %d bytes, %v; want %d bytes", seed, i, len(got), err, len(w))
-			}
-		}
-		if _, _, err := f.next(); !errors.Is(err, io.EOF) {
-			t.Fatalf("seed %d: %v at the end", seed, err)
-		}
-		if cap(f.buf) > 4*idleBuffer || f.message != nil {
-			t.Errorf("seed %d: an idle reader holds %d bytes", seed, cap(f.buf))
+		got, err := messages(t, input, r, 80_000)
+		if err != nil || !slices.Equal(got, want) {
+			t.Fatalf("seed %d: %d messages, %v; want %d", seed, len(got), err, len(want))
 		}
 	}
 }
 
-// TestFrameReaderGrowsWithData: a header that announces much costs nothing until it comes.
-func TestFrameReaderGrowsWithData(t *testing.T) {
+// TestInboundHolds: a header that announces much costs nothing until it comes, and a complete message leaves nothing.
+func TestInboundHolds(t *testing.T) {
+	var in inbound
 	head := []byte{0x81, 0xff, 0, 0, 0, 0, 0, 0x10, 0, 0, 1, 2, 3, 4, 'x'}
-	f := &frameReader{src: bytes.NewReader(head), limit: 1 << 20}
-	if _, _, err := f.next(); !errors.Is(err, io.EOF) {
-		t.Fatal(err)
+	if op, _, _, err := in.next(head, 1<<20); op != 0 || err != nil {
+		t.Fatal(op, err)
 	}
-	if cap(f.buf) > 2*idleBuffer {
-		t.Errorf("%d bytes held for 1 byte of data", cap(f.buf))
+	if in.holds() > 512 {
+		t.Errorf("%d bytes held for 1 byte of data", in.holds())
+	}
+	in = inbound{}
+	whole := clientFrame(opText, true, bytes.Repeat([]byte("a"), 1000))
+	for i := range whole {
+		if _, _, _, err := in.next(whole[i:i+1], 1<<20); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if in.part != nil {
+		t.Error("something is held after a complete message")
 	}
 }
 
-// FuzzFrameReader: whatever comes, the reader ends with an error of one of two kinds and holds no more than twice its limit.
-func FuzzFrameReader(f *testing.F) {
+// FuzzInbound: whatever comes, in pieces or at once, the parser says the same as a simple decoder that has all of it.
+func FuzzInbound(f *testing.F) {
 	f.Add(clientFrame(opText, true, []byte(`{"type":"hello"}`)))
-	f.Add(append(clientFrame(opText, false, []byte("ab")), clientFrame(opContinuation, true, []byte("c"))...))
+	f.Add(append(clientFrame(opText, false, []byte("a\xe2\x82")), clientFrame(opContinuation, true, []byte("\xacc"))...))
+	f.Add(append(clientFrame(opBinary, false, nil), clientFrame(opPing, true, []byte("c"))...))
+	f.Add(clientFrame(opText, false, []byte{'a', 0xe0, 0x80, 'b'}))
 	f.Add(clientFrame(opClose, true, []byte{3, 232}))
+	f.Add(clientFrame(opText, true, make([]byte, 5000)))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		const limit = 4096
-		in := &frameReader{src: &trickle{data, rand.New(rand.NewPCG(1, 1))}, limit: limit}
-		for {
-			op, payload, err := in.next()
+		want, wantCode := simpleDecode(bytes.Clone(data), limit)
+		for seed := range uint64(3) {
+			got, err := messages(t, bytes.Clone(data), rand.New(rand.NewPCG(seed, 1)), limit)
+			code := 0
 			var pe *protocolError
-			switch {
-			case errors.As(err, &pe):
-				if pe.code < 1002 || pe.code > 1009 {
-					t.Fatalf("close code %d", pe.code)
-				}
+			if errors.As(err, &pe) {
+				code = pe.code
+			}
+			if !slices.Equal(got, want) || code != wantCode {
+				t.Fatalf("%q %v; the simple decoder: %q %d", got, err, want, wantCode)
+			}
+		}
+		var in inbound
+		for rest, op := bytes.Clone(data), byte(0); len(rest) > 0; {
+			var payload []byte
+			var err error
+			if op, payload, rest, err = in.next(rest, limit); err != nil {
 				return
-			case errors.Is(err, io.EOF):
-				return
-			case err != nil:
-				t.Fatal(err)
-			case len(payload) > limit || cap(in.buf) > 2*limit+2*idleBuffer:
-				t.Fatalf("%d bytes of payload, %d held", len(payload), cap(in.buf))
-			case op == opClose:
+			}
+			if op == opClose {
 				if c := closeCode(payload); c < 1000 || c > 4999 {
 					t.Fatalf("close code %d", c)
 				}
 			}
 		}
 	})
+}
+
+// simpleDecode reads client frames as RFC 6455 describes them, byte after byte, and returns the messages and control frames, and the code of the
+// violation that follows them, 0 for none. What is incomplete at the end counts only as far as it breaks a rule.
+func simpleDecode(data []byte, limit int) (out []string, code int) {
+	var message []byte
+	var op byte
+	for {
+		if len(data) < 2 {
+			return out, 0
+		}
+		fin, kind, size := data[0] >= 128, data[0]%16, uint64(data[1]%128)
+		control := kind >= 8
+		if data[0]/16%8 != 0 || data[1] < 128 || kind > 10 || kind > 2 && kind < 8 || control && (!fin || size > 125) ||
+			!control && (kind == 0) != (op != 0) {
+			return out, 1002
+		}
+		rest := data[2:]
+		if size > 125 {
+			n := 2
+			if size == 127 {
+				n = 8
+			}
+			if len(rest) < n {
+				return out, 0
+			}
+			size = 0
+			for _, b := range rest[:n] {
+				size = size*256 + uint64(b)
+			}
+			if n == 2 && size < 126 || n == 8 && size < 65536 {
+				return out, 1002
+			}
+			rest = rest[n:]
+		}
+		if !control && (size > uint64(limit) || len(message)+int(size) > limit) {
+			return out, 1009
+		}
+		if len(rest) < 4 {
+			return out, 0
+		}
+		mask, rest := rest[:4], rest[4:]
+		body := make([]byte, 0, 128)
+		for i := 0; i < len(rest) && uint64(i) < size; i++ {
+			body = append(body, rest[i]^mask[i%4])
+		}
+		whole := uint64(len(body)) == size
+		if !control {
+			if kind != 0 {
+				op = kind
+			}
+			message = append(message, body...)
+			if op == opText {
+				for i := 0; i < len(message); {
+					if !utf8.FullRune(message[i:]) && !(whole && fin) {
+						break // the rest may come
+					}
+					r, n := utf8.DecodeRune(message[i:])
+					if r == utf8.RuneError && n == 1 {
+						return out, 1007
+					}
+					i += n
+				}
+			}
+		}
+		if !whole {
+			return out, 0
+		}
+		switch {
+		case control:
+			out = append(out, fmt.Sprintf("%d %s", kind, body))
+		case fin:
+			out = append(out, fmt.Sprintf("%d %s", op, message))
+			message, op = nil, 0
+		}
+		data = rest[len(body):]
+	}
 }
 
 // tcpClient connects to a hub over loopback and says hello. The client's end reads one byte and then nothing by itself.

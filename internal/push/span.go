@@ -65,6 +65,16 @@ func (s *span) changes(rel int) []change.RowChange {
 			runs = append(runs, e.Deltas[i].Changes)
 		}
 	}
+	m := mergeAll(runs)
+	if s.merged == nil {
+		s.merged = map[int][]change.RowChange{}
+	}
+	s.merged[rel] = m
+	return m
+}
+
+// mergeAll joins runs of changes, in their order, each ordered by key.
+func mergeAll(runs [][]change.RowChange) []change.RowChange {
 	for len(runs) > 1 {
 		next := runs[:0:0]
 		for i := 0; i+1 < len(runs); i += 2 {
@@ -75,15 +85,10 @@ func (s *span) changes(rel int) []change.RowChange {
 		}
 		runs = next
 	}
-	var m []change.RowChange
-	if len(runs) == 1 {
-		m = runs[0]
+	if len(runs) == 0 {
+		return nil
 	}
-	if s.merged == nil {
-		s.merged = map[int][]change.RowChange{}
-	}
-	s.merged[rel] = m
-	return m
+	return runs[0]
 }
 
 // mergeRuns joins two runs of changes, a before b, both ordered by key.

@@ -6,7 +6,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"laaster/internal/auth"
 	"laaster/internal/wire"
 )
 
@@ -14,7 +13,8 @@ import (
 const retryMS = "retry: 1000\n\n"
 
 // serveEvents is a view as a stream of events: one subscription on a connection of its own.
-func (h *Hub) serveEvents(w http.ResponseWriter, r *http.Request, who auth.Principal, q *query) {
+func (h *Hub) serveEvents(w http.ResponseWriter, r *http.Request, rd *read) {
+	who, q := rd.who, rd.query
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
 	sink := &eventSink{w: w, out: http.NewResponseController(w), cancel: cancel}
@@ -33,9 +33,10 @@ func (h *Hub) serveEvents(w http.ResponseWriter, r *http.Request, who auth.Princ
 	beginEvents(w)
 	_ = sink.out.SetWriteDeadline(time.Time{}) // the hub watches for clients that do not read
 
-	o := op{feed: feed, from: lastEvent(r)}
+	o := op{feed: feed, from: rd.lastEvent(r)}
 	c.mu.Lock()
 	c.mu.greeted = true
+	c.mu.every, c.mu.each = rd.every, rd.each
 	c.mu.replies = append(c.mu.replies, []byte(retryMS))
 	if fresh := h.freshness(); fresh.State != wire.FreshLive {
 		c.mu.replies = append(c.mu.replies, c.frame("freshness", &fresh))
@@ -70,6 +71,7 @@ func (c *conn) begun(o op) bool {
 	if c.register(o) != nil {
 		return false
 	}
+	o.long = c.h.long(&o)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.mu.ops = append(c.mu.ops, o)
@@ -84,10 +86,12 @@ func beginEvents(w http.ResponseWriter) {
 	w.WriteHeader(http.StatusOK)
 }
 
-// lastEvent is where a browser that reconnects wants to go on.
-func lastEvent(r *http.Request) wire.Cursor {
-	id := r.Header.Get("Last-Event-ID")
-	return wire.Cursor{Given: id != "", Position: id}
+// lastEvent is where the caller wants to go on: a browser that reconnects names the last event, whatever the address says.
+func (rd *read) lastEvent(r *http.Request) wire.Cursor {
+	if id := r.Header.Get("Last-Event-ID"); id != "" {
+		return wire.Cursor{Given: true, Position: id}
+	}
+	return rd.from
 }
 
 // eventSink writes through the HTTP server, on the request's goroutine.
@@ -115,6 +119,10 @@ func (s *eventSink) write(bufs [][]byte, moved func()) error {
 	}
 	return s.out.Flush()
 }
+
+func (s *eventSink) narrow(int, int) {}
+
+func (s *eventSink) queued() int { return 0 }
 
 // close ends the request. A write that waits for the client ends by a deadline in the past.
 func (s *eventSink) close() {

@@ -62,7 +62,7 @@ type steps struct {
 func runSteps(t *testing.T, seed uint64) {
 	r := rand.New(rand.NewPCG(seed, 11))
 	ring := []int{1 << 11, 1 << 13, 1 << 18}[r.IntN(3)]
-	s := &steps{t: t, rand: r, model: &model{seed: seed, queries: modelQueries()}}
+	s := &steps{t: t, rand: r, model: &model{seed: seed, queries: randomQueries(r)}}
 	s.bench = newBench(t, Options{PageBytes: 100 + r.IntN(1000), FrameLogBytes: 300 + r.IntN(2000)}, ring)
 	s.mu.worlds = []*world{s.world.clone()}
 	s.mu.moved = sync.NewCond(&s.mu.Mutex)
@@ -135,7 +135,7 @@ func (s *steps) step() string {
 func (s *steps) edits() []edit {
 	var edits []edit
 	for range s.rand.IntN(3) {
-		key, gone := fmt.Sprintf("k%d", 2+s.rand.IntN(3)), s.rand.IntN(2) == 0
+		key, gone := fmt.Sprintf("k%d", 2+s.rand.IntN(5)), s.rand.IntN(2) == 0
 		switch s.rand.IntN(5) {
 		case 0:
 			edits = append(edits, edit{rel: 1, vals: []*string{str(fmt.Sprint(s.rand.IntN(5)))}})
@@ -143,7 +143,11 @@ func (s *steps) edits() []edit {
 			edits = append(edits, edit{rel: 2, gone: gone, vals: []*string{&key, str(fmt.Sprintf("l%d", s.rand.IntN(2))), str("1")}})
 		default:
 			note := str([]string{"x", "y"}[s.rand.IntN(2)])
-			edits = append(edits, edit{rel: 0, gone: gone, vals: []*string{&key, str(fmt.Sprint(10 * s.rand.IntN(8))), note}})
+			votes := str(fmt.Sprint(10 * s.rand.IntN(8)))
+			if s.rand.IntN(8) == 0 {
+				votes = nil
+			}
+			edits = append(edits, edit{rel: 0, gone: gone, vals: []*string{&key, votes, note}})
 		}
 	}
 	return edits

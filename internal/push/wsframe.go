@@ -2,7 +2,6 @@ package push
 
 import (
 	"encoding/binary"
-	"io"
 	"unicode/utf8"
 
 	"github.com/gobwas/ws"
@@ -71,60 +70,145 @@ type protocolError struct {
 
 func (e *protocolError) Error() string { return "websocket: " + e.reason }
 
-// frameReader reads the messages of a client. It keeps a small buffer while idle and grows with the data that has really
-// come, not with what a header announces.
-type frameReader struct {
-	src     io.Reader
-	limit   int    // bytes of a message
-	buf     []byte // read from src and not used yet: buf[r:]
-	r       int
-	message []byte // a fragmented message so far
-	op      byte   // its opcode; 0 when none is under way
+// inbound cuts what a client sends into messages and control frames. The zero value stands between two of them and holds nothing; what
+// has come of a frame or message that is not complete is in part. Not safe for concurrent use.
+type inbound struct {
+	part *partial
 }
 
-const idleBuffer = 512
+// partial is a message or control frame of which something is missing. It grows with the data that has really come, not with what a header
+// announces.
+type partial struct {
+	message []byte // of the data message under way: what its frames have brought, unmasked
+	checked int    // of message, when it is text: bytes that are whole characters
+	control []byte // of the control frame under way
+	frame   frameHead
+	got     int // bytes of frame's payload that have come
+	op      byte
+	inFrame bool // frame's header is complete; else the header's bytes so far are in head
+	headLen uint8
+	head    [longestHead]byte
+}
 
-// next returns the next complete message (text or binary) or control frame. The payload is valid until the next call. An error
-// is a *protocolError or the source's.
-func (f *frameReader) next() (op byte, payload []byte, err error) {
-	if f.r == len(f.buf) && cap(f.buf) > 4*idleBuffer {
-		f.buf, f.r = nil, 0
+// longestHead is the longest header of a client's frame.
+const longestHead = 14
+
+// holds returns the memory that waits for the rest of something.
+func (in *inbound) holds() int {
+	if in.part == nil {
+		return 0
 	}
-	if f.op == 0 {
-		f.message = nil
+	return cap(in.part.message) + cap(in.part.control)
+}
+
+// next takes the next complete message (text or binary) or control frame out of data, which it may change, and returns what follows it. op is 0
+// when data was used up without completing one. The payload is valid until the next call and as long as data is. An error is a
+// *protocolError, found as soon as the bytes that break a rule are there.
+func (in *inbound) next(data []byte, limit int) (op byte, payload, rest []byte, err error) {
+	if in.part == nil {
+		h, size, err := readHead(data, 0, 0, limit)
+		if err != nil {
+			return 0, nil, nil, err
+		}
+		if whole := size > 0 && len(data)-size >= h.length; whole && h.fin { // the common case: nothing is kept, nothing copied
+			body := data[size : size+h.length : size+h.length]
+			ws.Cipher(body, h.mask, 0)
+			if h.op == opText && !utf8.Valid(body) {
+				return 0, nil, nil, badText()
+			}
+			return h.op, body, data[size+h.length:], nil
+		}
+		if len(data) == 0 {
+			return 0, nil, nil, nil
+		}
+		in.part = &partial{}
 	}
+	p := in.part
 	for {
-		head, err := f.header()
-		if err != nil {
-			return 0, nil, err
+		if !p.inFrame {
+			if data, err = p.readHead(data, limit); err != nil || !p.inFrame {
+				return 0, nil, nil, err
+			}
 		}
-		body, err := f.take(head.length)
-		if err != nil {
-			return 0, nil, err
+		if data, err = p.readBody(data); err != nil || p.got < p.frame.length {
+			return 0, nil, nil, err
 		}
-		ws.Cipher(body, head.mask, 0)
+		p.inFrame, p.headLen, p.got = false, 0, 0
 		switch {
-		case head.op >= opClose:
-			return head.op, body, nil
-		case head.fin && f.op == 0:
-			return checkText(head.op, body)
-		}
-		if head.op != opContinuation {
-			f.op = head.op
-		}
-		f.message = append(f.message, body...)
-		if head.fin {
-			op, f.op = f.op, 0
-			return checkText(op, f.message)
+		case p.frame.op >= opClose:
+			op, payload, p.control = p.frame.op, p.control, nil
+			if p.op == 0 {
+				in.part = nil
+			}
+			return op, payload, data, nil
+		case p.frame.fin:
+			in.part = nil
+			if p.op == opText && p.checked < len(p.message) {
+				return 0, nil, nil, badText()
+			}
+			return p.op, p.message, data, nil
 		}
 	}
 }
 
-func checkText(op byte, payload []byte) (byte, []byte, error) {
-	if op == opText && !utf8.Valid(payload) {
-		return 0, nil, &protocolError{closeBadText, "a text message is not valid UTF-8"}
+func badText() error { return &protocolError{closeBadText, "a text message is not valid UTF-8"} }
+
+// readHead completes the header of the frame under way as far as data reaches.
+func (p *partial) readHead(data []byte, limit int) (rest []byte, err error) {
+	for {
+		h, size, err := readHead(p.head[:p.headLen], p.op, len(p.message), limit)
+		if err != nil {
+			return nil, err
+		}
+		if size > 0 {
+			p.frame, p.inFrame = h, true
+			if h.op == opText || h.op == opBinary {
+				p.op = h.op
+			}
+			return data, nil
+		}
+		if len(data) == 0 {
+			return nil, nil
+		}
+		n := copy(p.head[p.headLen:headSize(p.head[:p.headLen])], data)
+		p.headLen += uint8(n)
+		data = data[n:]
 	}
-	return op, payload, nil
+}
+
+// readBody takes what data has of the frame's payload.
+func (p *partial) readBody(data []byte) (rest []byte, err error) {
+	body := data[:min(len(data), p.frame.length-p.got)]
+	ws.Cipher(body, p.frame.mask, p.got)
+	p.got += len(body)
+	rest = data[len(body):]
+	if p.frame.op >= opClose {
+		p.control = append(p.control, body...)
+		return rest, nil
+	}
+	p.message = append(p.message, body...)
+	if p.op == opText {
+		n, ok := wholeText(p.message[p.checked:])
+		if !ok {
+			return nil, badText()
+		}
+		p.checked += n
+	}
+	return rest, nil
+}
+
+// wholeText returns how many bytes of b are whole characters, when what follows them may still become one.
+func wholeText(b []byte) (n int, ok bool) {
+	n = len(b)
+	for i := len(b) - 1; i >= 0 && i >= len(b)-utf8.UTFMax+1; i-- {
+		if utf8.RuneStart(b[i]) {
+			if !utf8.FullRune(b[i:]) {
+				n = i
+			}
+			break
+		}
+	}
+	return n, utf8.Valid(b[:n])
 }
 
 type frameHead struct {
@@ -134,57 +218,58 @@ type frameHead struct {
 	mask   [4]byte
 }
 
-func (f *frameReader) header() (frameHead, error) {
-	b, err := f.take(2)
-	if err != nil {
-		return frameHead{}, err
+// headSize returns how many bytes a frame's header has as far as its beginning tells.
+func headSize(b []byte) int {
+	if len(b) < 2 {
+		return 2
 	}
-	h := frameHead{fin: b[0]&0x80 != 0, op: b[0] & 15, length: int(b[1] & 127)}
-	rsv, masked := b[0]&0x70 != 0, b[1]&0x80 != 0
-	extra := 0
-	switch h.length {
+	switch b[1] & 127 {
 	case 126:
-		extra = 2
+		return 8
 	case 127:
-		extra = 8
+		return longestHead
 	}
-	if err := f.checkHead(h, rsv, masked); err != nil {
-		return h, err
+	return 6
+}
+
+// readHead reads the header of a client's frame. size is 0 when b does not hold all of it. op is that of the message under way, 0 for none,
+// and have what has come of it.
+func readHead(b []byte, op byte, have, limit int) (h frameHead, size int, err error) {
+	if len(b) < 2 {
+		return h, 0, nil
 	}
-	if extra > 0 {
-		if b, err = f.take(extra); err != nil {
-			return h, err
+	h = frameHead{fin: b[0]&0x80 != 0, op: b[0] & 15, length: int(b[1] & 127)}
+	if err := checkHead(h, b[0]&0x70 != 0, b[1]&0x80 != 0, op); err != nil {
+		return h, 0, err
+	}
+	size = headSize(b)
+	if extra := size - 6; extra > 0 {
+		if len(b) < 2+extra {
+			return h, 0, nil
 		}
 		n, least := uint64(0), uint64(126)
-		for _, c := range b {
+		for _, c := range b[2 : 2+extra] {
 			n = n<<8 | uint64(c)
 		}
 		if extra == 8 {
 			least = 1 << 16
 		}
 		if n < least {
-			return h, &protocolError{closeProtocol, "a length not in its shortest form"}
+			return h, 0, &protocolError{closeProtocol, "a length not in its shortest form"}
 		}
-		if n > uint64(f.limit) {
-			return h, f.tooBig()
-		}
-		h.length = int(n)
+		h.length = int(min(n, uint64(limit)+1))
 	}
-	if len(f.message)+h.length > f.limit {
-		return h, f.tooBig()
+	if h.op < opClose && have+h.length > limit {
+		return h, 0, &protocolError{closeTooBig, "a message larger than the limit"}
 	}
-	if b, err = f.take(4); err != nil {
-		return h, err
+	if len(b) < size {
+		return h, 0, nil
 	}
-	copy(h.mask[:], b)
-	return h, nil
+	copy(h.mask[:], b[size-4:size])
+	return h, size, nil
 }
 
-func (f *frameReader) tooBig() error {
-	return &protocolError{closeTooBig, "a message larger than the limit"}
-}
-
-func (f *frameReader) checkHead(h frameHead, rsv, masked bool) error {
+func checkHead(h frameHead, rsv, masked bool, op byte) error {
 	wrong := func(reason string) error { return &protocolError{closeProtocol, reason} }
 	control := h.op >= opClose
 	switch {
@@ -198,49 +283,12 @@ func (f *frameReader) checkHead(h frameHead, rsv, masked bool) error {
 		return wrong("a control frame in fragments")
 	case control && h.length > 125:
 		return wrong("a control frame longer than 125 bytes")
-	case h.op == opContinuation && f.op == 0:
+	case h.op == opContinuation && op == 0:
 		return wrong("a continuation of nothing")
-	case (h.op == opText || h.op == opBinary) && f.op != 0:
+	case (h.op == opText || h.op == opBinary) && op != 0:
 		return wrong("a new message inside a fragmented one")
 	}
 	return nil
-}
-
-// take returns the next n bytes. They are valid until the next call.
-func (f *frameReader) take(n int) ([]byte, error) {
-	if f.r > 0 && f.r == len(f.buf) {
-		f.buf, f.r = f.buf[:0], 0
-	}
-	for len(f.buf)-f.r < n {
-		if err := f.fill(n); err != nil {
-			return nil, err
-		}
-	}
-	b := f.buf[f.r : f.r+n : f.r+n]
-	f.r += n
-	return b, nil
-}
-
-// fill reads once, with room for at least part of the n bytes that are wanted.
-func (f *frameReader) fill(n int) error {
-	if len(f.buf) == cap(f.buf) {
-		used := f.buf[f.r:]
-		if f.r > cap(f.buf)/2 {
-			f.buf = f.buf[:copy(f.buf, used)]
-		} else {
-			f.buf = append(make([]byte, 0, max(idleBuffer, min(2*cap(f.buf), len(used)+n))), used...)
-		}
-		f.r = 0
-	}
-	m, err := f.src.Read(f.buf[len(f.buf):cap(f.buf)])
-	f.buf = f.buf[:len(f.buf)+m]
-	if m > 0 {
-		return nil
-	}
-	if err == nil {
-		err = io.ErrNoProgress
-	}
-	return err
 }
 
 // closeCode reads the payload of a client's close frame and returns the code to echo.

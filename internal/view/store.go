@@ -208,6 +208,13 @@ func (s *Store) LastChange(rel int) uint64 {
 	return max(s.mu.state[rel].last, s.mu.state[rel].birth)
 }
 
+// Len returns how many rows rel has.
+func (s *Store) Len(rel int) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.mu.state[rel].tree.rows
+}
+
 // Since returns every epoch after the cursor from, oldest first, or false when the ring no longer reaches back to it or it
 // lies beyond the head. The slice is shared: read only.
 func (s *Store) Since(from uint64) ([]*change.Epoch, bool) {
