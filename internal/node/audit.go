@@ -149,7 +149,12 @@ func VerifyAudit(ctx context.Context, o AuditOptions) (r *audit.Report, unasked 
 		o.Node.Settings.Backbone, o.Node.Settings.Durability = "embedded", string(backbone.Durable)
 		n.opt = o.Node
 	}
-	switch err := n.openLog(ctx); {
+	temp, err := os.MkdirTemp("", "laaster-audit-")
+	if err != nil {
+		return nil, "", err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(temp)) }()
+	switch err := n.lookAtLog(ctx, temp); {
 	case err == nil:
 		if v.Kin, err = n.kin(); err != nil {
 			return nil, "", errors.Join(err, n.shard.Close(), n.folder.Close())
@@ -168,4 +173,26 @@ func VerifyAudit(ctx context.Context, o AuditOptions) (r *audit.Report, unasked 
 		err = errors.Join(err, n.folder.Close())
 	}
 	return r, unasked, err
+}
+
+// lookAtLog opens the log to read it, and changes nothing in the data folder. The log of an external server is opened as a start does.
+func (n *Node) lookAtLog(ctx context.Context, temp string) (err error) {
+	s := &n.opt.Settings
+	if s.Backbone != "embedded" {
+		return n.openLog(ctx)
+	}
+	if n.keys, err = loadKeys(n.opt.Dir, s.Encryption.Keys); err != nil {
+		return err
+	}
+	if n.folder, err = backbone.HoldFolder(s.Data); err != nil {
+		return err
+	}
+	if n.shard, err = logOfFiles(ctx, s.Data, temp, 0, backbone.Options{Keys: n.keys, Clock: n.opt.Clock}); err != nil {
+		return err
+	}
+	marked, err := backbone.Acknowledged(s.Data, 0)
+	if err == nil && marked > n.shard.Head() {
+		err = fmt.Errorf("batches %d to %d cannot be read, though they were acknowledged", n.shard.Head()+1, marked)
+	}
+	return err
 }

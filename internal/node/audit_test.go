@@ -1,8 +1,10 @@
 package node
 
 import (
+	"crypto/sha256"
 	"encoding/json"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net/http"
 	"os"
@@ -23,6 +25,31 @@ GRANT INSERT ON hidden TO anon;
 GRANT SELECT ON plain, laaster.audit TO anon;
 `
 
+// treeOf lists the files of a folder with their sizes, times and contents.
+func treeOf(t *testing.T, dir string) string {
+	t.Helper()
+	var b strings.Builder
+	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		data, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		info, err := d.Info()
+		if err != nil {
+			return err
+		}
+		fmt.Fprintf(&b, "%s %d %s %x\n", path, len(data), info.ModTime(), sha256.Sum256(data))
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b.String()
+}
+
 // acts reads the trail of a folder that no server has open, and checks it.
 func acts(t *testing.T, dir string, o AuditOptions) (out []string) {
 	t.Helper()
@@ -34,7 +61,11 @@ func acts(t *testing.T, dir string, o AuditOptions) (out []string) {
 		}
 		out = append(out, a.Subject+" "+a.Act+" "+a.Object+" "+a.Outcome)
 	}
+	before := treeOf(t, o.Settings.Data)
 	r, unasked, err := VerifyAudit(t.Context(), o)
+	if after := treeOf(t, o.Settings.Data); after != before {
+		t.Errorf("verifying changed the data folder:\n%s\nwas:\n%s", after, before)
+	}
 	if err != nil || unasked != "" || len(r.Problems) > 0 || r.Logged != len(out) {
 		t.Fatalf("%+v, %q, %v", r, unasked, err)
 	}

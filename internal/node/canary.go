@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"laaster/internal/change"
+	"laaster/internal/flow"
 )
 
 // canary compares the state of a replay with the one that ran before. While there is traffic, the engine's fingerprint is taken at the first
@@ -31,13 +32,13 @@ func (c *canary) passed(n *Node, b *change.Batch) error {
 	c.stamp = h.Stamp
 	if n.writer != nil {
 		if begins && h.Records > 0 && len(n.engine.Stopped()) == 0 {
-			k := change.Canary{Log: h.Log, Seq: h.Seq, Plan: n.engine.Identity(), Fingerprint: n.engine.Fingerprint()}
+			k := change.Canary{Log: h.Log, Seq: h.Seq, Plan: n.called.identityOf(n.engine), Fingerprint: n.engine.Fingerprint()}
 			n.writer.Note(change.EntryCanary, k.Append(nil))
 		}
 		return nil
 	}
 	if begins && len(n.engine.Stopped()) == 0 {
-		c.taken[c.next%len(c.taken)] = taken{h.Seq, n.engine.Identity(), n.engine.Fingerprint()}
+		c.taken[c.next%len(c.taken)] = taken{h.Seq, n.called.identityOf(n.engine), n.engine.Fingerprint()}
 		c.next++
 	}
 	it, e := b.Entries(), change.Entry{}
@@ -60,4 +61,29 @@ func (c *canary) passed(n *Node, b *change.Batch) error {
 		}
 	}
 	return nil
+}
+
+// called remembers what the engine and its program are called in the log and in checkpoints: both are computed over all views, and neither changes during
+// the life of an engine or a program.
+type called struct {
+	engine   *flow.Engine
+	identity [16]byte
+	program  *flow.Program
+	plan     [16]byte
+}
+
+// identityOf is flow.Engine.Identity.
+func (s *called) identityOf(e *flow.Engine) [16]byte {
+	if s.engine != e {
+		s.engine, s.identity = e, e.Identity()
+	}
+	return s.identity
+}
+
+// planOf is flow.Program.PlanHash.
+func (s *called) planOf(p *flow.Program) [16]byte {
+	if s.program != p {
+		s.program, s.plan = p, p.PlanHash()
+	}
+	return s.plan
 }

@@ -4,7 +4,7 @@ import "testing"
 
 // The examples are what people copy: they must have no findings at all.
 func TestExamplesCheck(t *testing.T) {
-	for _, dir := range []string{"../../examples/vote"} {
+	for _, dir := range []string{"../../examples/vote", "../../examples/cursors"} {
 		found, err := Check(dir)
 		if err != nil {
 			t.Fatal(err)

@@ -197,7 +197,7 @@ func (n *Node) freeze() *still {
 	own, err := json.Marshal(nodeState{Slots: n.slots, Relations: len(n.store.Relations()), Complete: n.complete, Limits: n.stopLimits()})
 	s := &still{last: n.last, of: n.engine, own: own, err: err}
 	s.header = checkpoint.Header{Log: h.Log, Shard: h.Shard, Seq: h.Seq, Stamp: h.Stamp, Fingerprint: n.engine.Fingerprint(),
-		Plan: n.program.Load().PlanHash(), Catalog: n.program.Load().Catalog}
+		Plan: n.called.planOf(n.program.Load()), Catalog: n.program.Load().Catalog}
 	s.engine, s.store = n.engine.Freeze(n.checkpoints.NewObject), n.store.Freeze(n.checkpoints.NewObject)
 	n.kept.logged.Store(0)
 	return s

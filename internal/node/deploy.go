@@ -446,6 +446,9 @@ func (n *Node) takeOver(d *deployment, engine *flow.Engine, seq uint64) error {
 		visible = append(visible, rels[slot])
 	}
 	n.watch(d.program.Definition)
+	if err := n.hub.UseChannels(d.program.Channels); err != nil {
+		return err
+	}
 	n.hub.Redefine(visible, mayRead(d.program.Definition))
 	return nil
 }

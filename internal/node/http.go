@@ -105,7 +105,7 @@ func (f *front) recovered(r *response, q *http.Request) {
 
 func preflight(h http.Header) {
 	h.Set("Access-Control-Allow-Methods", "GET, HEAD, POST, PATCH, DELETE")
-	h.Set("Access-Control-Allow-Headers", "Authorization, Content-Type, Idempotency-Key, If-None-Match, Laaster-Producer, Laaster-Sequence, Last-Event-ID, traceparent")
+	h.Set("Access-Control-Allow-Headers", "Authorization, Content-Type, Idempotency-Key, If-None-Match, Laaster-Instance, Laaster-Producer, Laaster-Sequence, Last-Event-ID, traceparent")
 	h.Set("Access-Control-Max-Age", "600")
 }
 

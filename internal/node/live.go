@@ -32,10 +32,12 @@ func (n *Node) openHub() error {
 	var err error
 	n.hub, err = push.NewHub(context.WithoutCancel(n.group.Context()), push.Options{
 		Store: n.store, Log: n.shard.ID(), Shard: n.shard.Number(), Clock: n.opt.Clock, Metrics: n.metrics, Logger: n.opt.Logger,
-		Authorize: mayRead(n.program.Load().Definition), Access: n.accessed,
-		Principal: principal, RequestID: requestID, Answer: n.problems.answer, Writer: liveWriter{n}, Sent: n.sent,
+		Authorize: mayRead(n.program.Load().Definition), Access: n.accessed, Recorded: func(relation string) bool { return (*n.watched.Load())[relation] },
+		Channels: n.program.Load().Channels, Signal: n.maySignal, Signals: signalBounds(limits.Connections),
+		Principal: principal, RequestID: requestID, Answer: n.problems.answer, Writer: liveWriter{n}, Sent: n.sent, History: n.newHistory(),
 		MaxConnections: limits.Connections, Merge: mergeWindow, MergeFactor: mergeFactor,
-		Limits: wire.Limits{FrameBytes: int(limits.Frame), Subscriptions: limits.Subscriptions, RowBytes: int(limits.Row)},
+		Limits: wire.Limits{FrameBytes: int(limits.Frame), Subscriptions: limits.Subscriptions, RowBytes: int(limits.Row),
+			DedupeSeconds: int(time.Duration(limits.DedupeWindow).Seconds())},
 	})
 	return err
 }
@@ -129,6 +131,12 @@ func (n *Node) gauges() {
 		n.metrics.Gauge("laaster_disk_free_bytes", "Free space of the disk that holds the data folder.", func() float64 { _, free := n.guard.Check(); return float64(free) })
 	}
 	n.metrics.Collect(newEngineCollector(n))
+	n.metrics.Collect(newSignalCollector(n.hub))
+	total := func(name, help string, f func() int64) {
+		n.metrics.Collect(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: name, Help: help}, func() float64 { return float64(f()) }))
+	}
+	total("laaster_log_resumes_total", "Subscriptions that the log began to bring up, beyond the ring.", func() int64 { begun, _ := n.hub.Resumes(); return begun })
+	total("laaster_log_resumes_failed_total", "Of these: ended with a gap.", func() int64 { _, failed := n.hub.Resumes(); return failed })
 	n.metrics.Gauge("laaster_connections", "Live connections, WebSocket and SSE.", func() float64 { return float64(n.hub.Connections()) })
 }
 

@@ -66,6 +66,7 @@ type Node struct {
 	slots       []int             // where the program's relations are in store; the engine loop's
 	last        *change.Batch     // the last one applied; nil at a start that replayed nothing; the engine loop's
 	canary      canary            // the engine loop's
+	called      called            // the engine loop's
 	complete    map[string]uint64 // views that lack what was before this position, since they were built from a trimmed log; the engine loop's
 	resident    atomic.Int64      // bytes of state and rows in memory, as of the last time somebody looked
 	trimmed     int64             // stamp at which somebody last looked; the engine loop's
@@ -262,7 +263,7 @@ func (n *Node) publicHandler() http.Handler {
 	writes := &ingest.HTTP{Door: n.door, Principal: principal, RequestID: requestID, Answer: n.problems.answer,
 		BodyTime: time.Duration(n.opt.Settings.Limits.RequestBody)}
 	for _, method := range []string{"POST", "PATCH", "DELETE"} {
-		mux.Handle(method+" /v1/tables/{table}", writes)
+		mux.Handle(method+" /v1/tables/{table}", n.signalsOr(writes))
 	}
 	mux.Handle("/v1/tables/{table}", n.otherMethod("POST, PATCH, DELETE", "rows are read at /v1/views/{table}"))
 	mux.Handle("/v1/views/{view}", n.otherMethod("GET, HEAD", "rows are written at /v1/tables/{table}"))

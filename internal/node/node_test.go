@@ -154,6 +154,7 @@ func (l *life) stream(path, lastID string) (next func() (event, data, id string)
 		l.t.Fatal(err)
 	}
 	lines := bufio.NewScanner(r.Body)
+	lines.Buffer(nil, 4<<20)
 	return func() (event, data, id string) {
 		l.t.Helper()
 		for lines.Scan() {

@@ -132,20 +132,9 @@ func (h *History) openLog(ctx context.Context) (err error) {
 	return err
 }
 
-// openShard opens the log up to a batch, 0 for all of it. What a shard writes beside a log goes into a folder of its own.
+// openShard opens the log up to a batch, 0 for all of it.
 func (h *History) openShard(ctx context.Context, last uint64) (*backbone.Shard, error) {
-	dir, err := os.MkdirTemp(h.temp, "shard-")
-	if err != nil {
-		return nil, err
-	}
-	if err := backbone.CopyBase(h.data, dir, 0); err != nil {
-		return nil, err
-	}
-	files, err := jetstream.OpenFiles(filepath.Join(h.data, "store"), 0)
-	if err != nil {
-		return nil, err
-	}
-	shard, err := backbone.Open(ctx, backbone.Options{Driver: &upTo{files, last}, Dir: dir, Keys: h.n.keys, Clock: h.o.Clock})
+	shard, err := logOfFiles(ctx, h.data, h.temp, last, backbone.Options{Keys: h.n.keys, Clock: h.o.Clock})
 	if err != nil {
 		return nil, fmt.Errorf("open the log: %w", err)
 	}
@@ -153,6 +142,24 @@ func (h *History) openShard(ctx context.Context, last uint64) (*backbone.Shard, 
 		return nil, errors.Join(errors.New("there is no history: the log is empty"), shard.Close())
 	}
 	return shard, nil
+}
+
+// logOfFiles opens the log of a data folder out of its files, up to a batch, 0 for all of it, and changes nothing there. What a shard writes beside a log goes into
+// a new folder below temp.
+func logOfFiles(ctx context.Context, data, temp string, last uint64, o backbone.Options) (*backbone.Shard, error) {
+	dir, err := os.MkdirTemp(temp, "shard-")
+	if err != nil {
+		return nil, err
+	}
+	if err := backbone.CopyBase(data, dir, 0); err != nil {
+		return nil, err
+	}
+	files, err := jetstream.OpenFiles(filepath.Join(data, "store"), 0)
+	if err != nil {
+		return nil, err
+	}
+	o.Driver, o.Dir = &upTo{files, last}, dir
+	return backbone.Open(ctx, o)
 }
 
 // upTo is a log that ends at a batch, 0 for where it ends.

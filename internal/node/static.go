@@ -23,6 +23,7 @@ type static struct {
 	dir     string // opened for each request, so that pages can be added to a running app
 	problem func(http.ResponseWriter, *http.Request, *wire.Problem)
 	dev     func() bool // pages get the script of development
+	small   squeezer
 }
 
 // ServeHTTP implements http.Handler.
@@ -38,8 +39,8 @@ func (s *static) ServeHTTP(w http.ResponseWriter, q *http.Request) {
 	if name == "" || strings.HasSuffix(q.URL.Path, "/") {
 		name = path.Join(name, "index.html")
 	}
-	if name == "laaster.js" || name == "laaster.d.ts" {
-		s.serve(w, q, sdkjs.Files(), name)
+	if sdk := sdkjs.Files(); sdkFile(sdk, name) {
+		s.serve(w, q, sdk, name)
 		return
 	}
 	root, err := os.OpenRoot(s.dir)
@@ -53,6 +54,11 @@ func (s *static) ServeHTTP(w http.ResponseWriter, q *http.Request) {
 		return
 	}
 	s.serve(w, q, root.FS(), name)
+}
+
+func sdkFile(sdk fs.FS, name string) bool {
+	info, err := fs.Stat(sdk, name)
+	return err == nil && info.Mode().IsRegular()
 }
 
 func hidden(name string) bool {
@@ -91,6 +97,9 @@ func (s *static) serve(w http.ResponseWriter, q *http.Request, files fs.FS, name
 			_, _ = w.Write(devpage.Inject(page)) // the browser may be gone
 			return
 		}
+	}
+	if s.small.serve(w, q, files, name, info) {
+		return
 	}
 	http.ServeFileFS(w, q, files, name)
 }

@@ -146,6 +146,9 @@ func (n *Node) openLog(ctx context.Context) error {
 	s := &n.opt.Settings
 	o := backbone.Options{Clock: n.opt.Clock, Log: n.opt.Logger}
 	if s.Backbone == "memory" || s.Durability == string(backbone.Memory) {
+		if _, err := os.Stat(filepath.Join(s.Data, "store")); err == nil {
+			n.opt.Logger.Warn("nothing is read from the data folder or written to it, since the log is in memory", "data", s.Data, "durability", s.Durability, "backbone", s.Backbone)
+		}
 		o.Driver = memory.NewStore(int64(s.Limits.MemoryLog)).Open()
 		return n.openShard(ctx, o)
 	}

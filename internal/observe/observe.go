@@ -48,6 +48,7 @@ type Metrics struct {
 	Conflated   prometheus.Counter     // runs of epochs merged for a client that was behind
 	Gaps        prometheus.Counter     // clients that were told that history is gone
 	SlowClients prometheus.Counter     // clients closed because they never read
+	Lowered     prometheus.Counter     // times that a client was given fewer frames, since its line did not carry all
 }
 
 // NewMetrics returns instruments on a registry of their own, with Go's and the process's collectors.
@@ -71,9 +72,10 @@ func NewMetrics() *Metrics {
 			"Times that a client behind was given the merged changes instead of each run."),
 		Gaps:        counter("laaster_push_gaps_total", "Resumes answered with gap: the history asked for is gone."),
 		SlowClients: counter("laaster_push_slow_closed_total", "Clients closed because they did not read."),
+		Lowered:     counter("laaster_push_lowered_total", "Times that a client was given fewer frames, since its line did not carry all."),
 	}
 	r.MustRegister(m.Requests, m.Refused, m.Batches, m.BatchBytes, m.BatchRows, m.AppendTime, m.ApplyTime, m.Frames, m.FrameBytes,
-		m.Conflated, m.Gaps, m.SlowClients)
+		m.Conflated, m.Gaps, m.SlowClients, m.Lowered)
 	delay := prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "laaster_delay_seconds",
 		Help: "Time since the request arrived until its events were received, logged, applied, sent, shown.", Buckets: latencyBuckets()},
 		[]string{"stamp"})
