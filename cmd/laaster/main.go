@@ -23,6 +23,7 @@ import (
 
 	"laaster/app"
 	"laaster/internal/kit/fault"
+	"laaster/internal/kit/memcap"
 	"laaster/internal/kit/run"
 	"laaster/internal/node"
 	"laaster/internal/sql"
@@ -38,11 +39,14 @@ type commands struct {
 	Deploy  deployCommand  `cmd:"" help:"Change the app of a running server, or show what would change."`
 	Explain explainCommand `cmd:"" help:"Print the operators of an app's views, what they keep and what bounds it."`
 	Query   queryCommand   `cmd:"" help:"Read a view of a running server, or follow it live."`
+	Tail    tailCommand    `cmd:"" help:"Follow a view of a running server: a live table, or one JSON object per change."`
 	Audit   auditCommand   `cmd:"" help:"Check or print the audit trail of a data folder."`
 	Backup  backupCommand  `cmd:"" help:"Back up a running server, or a data folder, into one file; verify one."`
 	Restore restoreCommand `cmd:"" help:"Make a data folder of a backup, as of its end or of an earlier position or time."`
 	Repair  repairCommand  `cmd:"" help:"Say what is damaged in a data folder, and make a whole log of what is left."`
 	Replay  replayCommand  `cmd:"" help:"Look at a moment of the past, read-only, or compare two definitions over the same history."`
+	Bench   benchCommand   `cmd:"" help:"Put load on a server and measure delays, processor time, memory and what clients see."`
+	Schema  schemaCommand  `cmd:"" help:"Print the types of an app's rows: TypeScript, or JSON Schema."`
 	Key     keyCommand     `cmd:"" help:"Print a line with a new random key for encryption.keys."`
 	Version versionCommand `cmd:"" help:"Print the version."`
 }
@@ -138,6 +142,7 @@ func (r *runCommand) run(s *streams, beside func(context.Context, *node.Node) er
 	defer stop()
 	context.AfterFunc(ctx, stop) // a second Ctrl-C ends at once
 	logger := slog.New(slog.NewJSONHandler(s.err, &slog.HandlerOptions{Level: level}))
+	heedMemoryCap(logger, &settings)
 	n, err := node.Start(ctx, node.Options{Dir: r.App, Settings: settings, Clock: fault.Clock(run.System{}), Logger: logger, Progress: progress(s.err)})
 	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
 		logger.Info("stopped before it was ready")
@@ -154,6 +159,20 @@ func (r *runCommand) run(s *streams, beside func(context.Context, *node.Node) er
 		n.Beside(ctx, beside)
 	}
 	return n.Wait(ctx)
+}
+
+// heedMemoryCap keeps the process within a limit that the system sets. The garbage collector gets four fifths of it, as the page cache of the log counts, too
+// (GOMEMLIMIT in the environment wins), and what limits.memory lets state and rows have is at most a third.
+func heedMemoryCap(logger *slog.Logger, settings *app.Settings) {
+	limit, ok := memcap.Limit(os.DirFS("/"))
+	if !ok {
+		return
+	}
+	if os.Getenv("GOMEMLIMIT") == "" {
+		debug.SetMemoryLimit(limit / 5 * 4)
+	}
+	settings.Limits.Memory = min(settings.Limits.Memory, app.Bytes(limit/3))
+	logger.Info("the system limits this process's memory", "bytes", limit, "state_and_rows", int64(settings.Limits.Memory))
 }
 
 type devCommand struct{ runCommand }
@@ -256,12 +275,29 @@ func (c *checkCommand) Run(s *streams) error {
 		}
 		if !failed {
 			fmt.Fprintf(s.out, "%s: no errors\n", c.App)
+			printChannels(s, c.App)
 		}
 	}
 	if failed {
 		return errSilent
 	}
 	return nil
+}
+
+// printChannels says which tables of an app without errors have their rows in memory alone.
+func printChannels(s *streams, dir string) {
+	const name = "app.sql"
+	src, err := os.ReadFile(filepath.Join(dir, name))
+	if err != nil {
+		return // it was there a moment ago
+	}
+	p, _ := sql.Compile(name, src, nil)
+	if p == nil {
+		return
+	}
+	for _, ch := range p.Channels {
+		fmt.Fprintln(s.out, "  "+sql.DescribeChannel(ch))
+	}
 }
 
 type versionCommand struct{}

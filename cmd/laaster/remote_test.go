@@ -26,8 +26,14 @@ GRANT SELECT ON tally TO anon;
 // serving runs an app in this process until the test ends.
 func serving(t *testing.T, dir string) *node.Node {
 	t.Helper()
+	return servingAt(t, dir, "127.0.0.1:0")
+}
+
+// servingAt is serving on a public address.
+func servingAt(t *testing.T, dir, listen string) *node.Node {
+	t.Helper()
 	s := app.DefaultSettings()
-	s.Listen, s.Admin, s.Backbone = "127.0.0.1:0", "127.0.0.1:0", "memory"
+	s.Listen, s.Admin, s.Backbone = listen, "127.0.0.1:0", "memory"
 	n, err := node.Start(t.Context(), node.Options{Dir: dir, Settings: s, Clock: run.System{}, Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
@@ -104,7 +110,7 @@ func TestRemoteCommands(t *testing.T) {
 		{[]string{"query", "nope", "tally"}, 1, nil, []string{"neither an app folder nor an address"}},
 		{[]string{"query", public, "tally", "--csv", "--json"}, 2, nil, []string{"--json", "--csv"}},
 		{[]string{"query", public, "tally", "--csv", "--watch"}, 1, nil, []string{"--watch prints text or --json"}},
-		{[]string{"query", public, "tally", "limit=1", "--watch"}, 1, nil, []string{"limit and offset do not work on live rows yet"}},
+		{[]string{"query", public, "tally", "limit=1001", "--watch"}, 1, nil, []string{"limit", "1000"}},
 	} {
 		c.check(t)
 	}

@@ -1,0 +1,5 @@
+//go:build !linux
+
+package load
+
+func newEngine(s *Swarm) (engine, error) { return newPlain(s), nil }
