@@ -1,6 +1,7 @@
 // Package sdkjs carries the built TypeScript SDK, so that every server hands out the client that speaks its protocol: the
-// module laaster.js and its types laaster.d.ts. The sources are in src/; dist/ is built from them by the tests of this package
-// (go test ./sdk/js -update) and committed, so that a machine with Go alone can build the server.
+// module laaster.js, laaster-tabs.js for tabs that share a connection, and their types (.d.ts). The sources are in src/; dist/ is
+// built from them by the tests of this package (go test ./sdk/js -update) and committed, so that a machine with Go alone can build
+// the server.
 package sdkjs
 
 import (
@@ -8,10 +9,10 @@ import (
 	"io/fs"
 )
 
-//go:embed dist/laaster.js dist/laaster.d.ts
+//go:embed dist/laaster.js dist/laaster.d.ts dist/laaster-tabs.js dist/laaster-tabs.d.ts
 var dist embed.FS
 
-// Files returns laaster.js and laaster.d.ts at the root of a read-only file system. Their times are zero, since the build is the
+// Files returns the modules and their types at the root of a read-only file system. Their times are zero, since the build is the
 // same every time.
 func Files() fs.FS {
 	files, err := fs.Sub(dist, "dist")

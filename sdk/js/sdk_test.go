@@ -12,18 +12,25 @@ import (
 	"testing"
 
 	"github.com/evanw/esbuild/pkg/api"
+
+	"laaster/internal/kit/testkit"
 )
 
 var update = flag.Bool("update", false, "rewrite dist/ from src/")
 
 const maxGzipped = 12 << 10
 
+// entries are the built modules and their sources. The second is for pages whose tabs share a connection.
+func entries() map[string]string {
+	return map[string]string{"laaster.js": "src/index.ts", "laaster-tabs.js": "src/tabs.ts"}
+}
+
 // options are those of the committed build; esbuild gives the same bytes for the same input.
-func options(t *testing.T) api.BuildOptions {
+func options(t *testing.T, name string) api.BuildOptions {
 	t.Helper()
 	return api.BuildOptions{
-		EntryPoints: []string{"src/index.ts"},
-		Outfile:     "dist/laaster.js",
+		EntryPoints: []string{entries()[name]},
+		Outfile:     "dist/" + name,
 		Bundle:      true,
 		Format:      api.FormatESModule,
 		Target:      api.ES2022,
@@ -80,18 +87,20 @@ func compare(t *testing.T, name string, want []byte) {
 	}
 }
 
-func TestBuiltFileIsCurrent(t *testing.T) {
-	out := build(t, options(t))[0].Contents
-	compare(t, "dist/laaster.js", out)
-	if n := gzipped(t, out); n > maxGzipped {
-		t.Errorf("laaster.js has %d bytes gzipped, at most %d are promised", n, maxGzipped)
-	} else {
-		t.Logf("laaster.js: %d bytes, %d gzipped", len(out), n)
+func TestBuiltFilesAreCurrent(t *testing.T) {
+	for name := range entries() {
+		out := build(t, options(t, name))[0].Contents
+		compare(t, "dist/"+name, out)
+		if n := gzipped(t, out); n > maxGzipped {
+			t.Errorf("%s has %d bytes gzipped, at most %d are promised", name, n, maxGzipped)
+		} else {
+			t.Logf("%s: %d bytes, %d gzipped", name, len(out), n)
+		}
 	}
 }
 
 func TestFilesAreEmbedded(t *testing.T) {
-	for _, name := range []string{"laaster.js", "laaster.d.ts"} {
+	for _, name := range []string{"laaster.js", "laaster.d.ts", "laaster-tabs.js", "laaster-tabs.d.ts"} {
 		if b, err := fs.ReadFile(Files(), name); err != nil || len(b) == 0 {
 			t.Errorf("%s: %d bytes, %v", name, len(b), err)
 		}
@@ -123,21 +132,26 @@ func TestSuite(t *testing.T) {
 
 // TestTypes checks the sources strictly with tsc, those of its first users too, and that dist/laaster.d.ts is what they declare.
 func TestTypes(t *testing.T) {
-	install(t)
+	testkit.NodeModules(t, ".")
 	tsc := filepath.Join("node_modules", "typescript", "bin", "tsc")
 	node := tool(t, "node")
 	run(t, node, tsc, "-p", ".")
 	run(t, node, tsc, "-p", "../../examples/vote")
 	run(t, node, tsc, "-p", "tsconfig.types.json")
-	want := bundleTypes(t, "node_modules/.types")
-	compare(t, "dist/laaster.d.ts", want)
-	if !*update {
-		run(t, node, tsc, "--strict", "--noEmit", "--target", "ES2022", "--module", "esnext", "--moduleResolution", "bundler", "--lib", "ES2023,DOM", "--types", "node", "dist/laaster.d.ts")
+	for name, modules := range map[string][]string{
+		"dist/laaster.d.ts": {
+			"problem", "env", "order", "optimistic", "collection", "channel", "pulse", "writes", "queue", "client", "index"},
+		"dist/laaster-tabs.d.ts": {"env", "tabs"},
+	} {
+		compare(t, name, bundleTypes(t, "node_modules/.types", modules))
+		if !*update {
+			run(t, node, tsc, "--strict", "--noEmit", "--target", "ES2022", "--module", "esnext", "--moduleResolution", "bundler", "--lib", "ES2023,DOM", "--types", "node", name)
+		}
 	}
 }
 
-// bundleTypes joins the declarations of the modules into one: what index.ts exports is exported, the rest is private.
-func bundleTypes(t *testing.T, dir string) []byte {
+// bundleTypes joins the declarations of modules into one: what the last of them exports is exported, the rest is private.
+func bundleTypes(t *testing.T, dir string, modules []string) []byte {
 	t.Helper()
 	var out bytes.Buffer
 	out.WriteString("/*! laaster " + version(t) + " | Apache-2.0 */\n")
@@ -148,9 +162,9 @@ func bundleTypes(t *testing.T, dir string) []byte {
 	out.Write(append(codes[1], codes[2]...))
 	imports := regexp.MustCompile(`(?m)^import [^;]*;\n`)
 	from := regexp.MustCompile(`(?m)^(export (?:type )?\{[^}]*\}) from [^;]*;`)
-	for _, m := range []string{"problem", "env", "order", "collection", "pulse", "writes", "client", "index"} {
+	for i, m := range modules {
 		text := string(imports.ReplaceAll(read(t, filepath.Join(dir, m+".d.ts")), nil))
-		if m == "index" {
+		if i == len(modules)-1 {
 			text = from.ReplaceAllString(text, "$1;")
 		} else {
 			text = regexp.MustCompile(`(?m)^export (?:\{\};\n)?`).ReplaceAllString(text, "")
@@ -165,39 +179,9 @@ func tool(t *testing.T, name string) string {
 	t.Helper()
 	path, err := exec.LookPath(name)
 	if err != nil {
-		missing(t, name+" is not installed")
+		testkit.Missing(t, name+" is not installed")
 	}
 	return path
-}
-
-func missing(t *testing.T, why string) {
-	t.Helper()
-	if os.Getenv("LAASTER_REQUIRE") == "all" {
-		t.Fatal(why)
-	}
-	t.Skip("skipped: " + why)
-}
-
-// install brings node_modules to the state of package-lock.json; when it is there already, nothing is fetched.
-func install(t *testing.T) {
-	t.Helper()
-	lock := read(t, "package-lock.json")
-	const mark = "node_modules/.installed-lock"
-	if have, err := os.ReadFile(mark); err == nil && bytes.Equal(have, lock) {
-		return
-	}
-	npm := tool(t, "npm")
-	if out, err := exec.Command(npm, "ci", "--no-audit", "--no-fund").CombinedOutput(); err != nil {
-		missing(t, "npm ci failed: "+lastLine(out))
-	}
-	if err := os.WriteFile(mark, lock, 0o644); err != nil {
-		t.Fatal(err)
-	}
-}
-
-func lastLine(out []byte) string {
-	lines := strings.Split(strings.TrimSpace(string(out)), "\n")
-	return lines[len(lines)-1]
 }
 
 func run(t *testing.T, name string, args ...string) {

@@ -1,5 +1,7 @@
 import { Listeners } from './env.ts'
 import { comparison, type Compare } from './order.ts'
+import { meets, type Effect } from './optimistic.ts'
+import { reaches } from './position.ts'
 import { problem, type Problem } from './problem.ts'
 import type { SnapshotFrame, SubscribeRequest, WireChanges, WireRow } from './wire.ts'
 
@@ -23,12 +25,17 @@ export type RowChange<R> =
 
 /** What happened to a collection in one epoch. */
 export interface Change<R> {
-  /** `epoch`: new events. `snapshot`: the difference to a state sent anew. `gap`: the same, and history between is gone. */
-  cause: 'epoch' | 'snapshot' | 'gap'
+  /**
+   * `epoch`: new events. `snapshot`: the difference to a state sent anew. `gap`: the same, and history between is gone.
+   * `optimistic`: rows shown ahead of a write, or the truth in their place. `rollback`: such rows taken back, see `problem`.
+   */
+  cause: 'epoch' | 'snapshot' | 'gap' | 'optimistic' | 'rollback'
   position: string
-  /** The log's time of the epoch in ms (server's clock); NaN for a snapshot. */
+  /** The log's time of the epoch in ms (server's clock); NaN for anything else. */
   at: number
   changes: RowChange<R>[]
+  /** With `rollback`: why the write was refused. */
+  problem?: Problem
 }
 
 /** What to subscribe to beyond the view's name. */
@@ -39,8 +46,10 @@ export interface SubscribeOptions<R> {
   select?: readonly string[] | string
   /** `total.desc,country`: the order of `rows`, and with `limit` which rows. Default: by key. */
   order?: string
-  /** Only the first rows by `order`. A server that cannot do so yet refuses it: use a top-N view. */
+  /** Only the first rows by `order`: a live window, which rows enter and leave. */
   limit?: number
+  /** With `limit`: how many rows to leave out before. */
+  offset?: number
   /** Sorts `rows` instead of `order`. */
   compare?: Compare<R>
 }
@@ -49,6 +58,17 @@ export interface SubscribeOptions<R> {
 export interface Host {
   now(): number
   left(c: Collection): void
+}
+
+/** A write's effect on these rows, until the truth at its position takes its place. */
+interface Overlay {
+  key: string
+  effect: Effect
+  /** The position of the write, once it is known. */
+  until?: string
+  /** Its rows by key, for the key columns of. */
+  puts?: Map<string, WireRow>
+  of?: string[]
 }
 
 interface Pending {
@@ -79,7 +99,9 @@ export class Collection<R extends object = Row> {
 
   #host: Host
   #options: SubscribeOptions<R>
-  #rows = new Map<string, WireRow>()
+  #rows = new Map<string, WireRow>() // the truth
+  #shown = this.#rows // the truth under the overlays; the same map when there are none
+  #overlays: Overlay[] = []
   #sorted: R[] | undefined
   #key: string[] = []
   #compare: Compare<WireRow>
@@ -103,12 +125,23 @@ export class Collection<R extends object = Row> {
 
   /** The rows in order. A new array after a change, the same one otherwise. Do not change it. */
   get rows(): readonly R[] {
-    return (this.#sorted ??= ([...this.#rows.values()] as R[]).sort(this.#options.compare ?? (this.#compare as never)))
+    if (!this.#sorted) {
+      this.#sorted = ([...this.#shown.values()] as R[]).sort(this.#options.compare ?? (this.#compare as never))
+      if (this.#overlays.length && this.#options.limit) this.#sorted.length = Math.min(this.#sorted.length, this.#options.limit)
+    }
+    return this.#sorted
   }
 
   /** Number of rows. */
   get size(): number {
-    return this.#rows.size
+    return this.#shown.size
+  }
+
+  /** Whether this row shows a write whose outcome is not here yet. */
+  pending(row: R): boolean {
+    if (!this.#overlays.length) return false
+    const k = keyOf(row as WireRow, this.#key)
+    return this.#shown.get(k) === row && !same(row, this.#rows.get(k))
   }
 
   /** Names of the key columns, in order; empty before the first complete state and for a view of one row. */
@@ -118,7 +151,7 @@ export class Collection<R extends object = Row> {
 
   /** The row of these key values, given in the order of `key`. */
   get(...key: unknown[]): R | undefined {
-    return this.#rows.get(JSON.stringify(key)) as R | undefined
+    return this.#shown.get(JSON.stringify(key)) as R | undefined
   }
 
   get freshness(): Freshness {
@@ -169,15 +202,16 @@ export class Collection<R extends object = Row> {
   /** The frame that asks for these rows; resume is what the connection's cursor says. @internal */
   request(resume: string | undefined): SubscribeRequest {
     const o = this.#options
-    const req: SubscribeRequest = { id: this.id, view: this.view }
-    const filter = query(o.filter)
-    if (filter) req.filter = filter
-    if (o.select) req.select = typeof o.select === 'string' ? o.select : o.select.join(',')
-    if (o.order) req.order = o.order
-    if (o.limit !== undefined) req.limit = o.limit
-    if (!this.complete) req.from = null
-    else if (this.position_ !== resume) req.from = this.position_
-    return req
+    return {
+      id: this.id,
+      view: this.view,
+      filter: query(o.filter) || undefined, // what is undefined is not sent
+      select: o.select ? String(o.select) : undefined,
+      order: o.order || undefined,
+      limit: o.limit,
+      offset: o.offset || undefined,
+      from: !this.complete ? null : this.position_ !== resume ? this.position_ : undefined,
+    } as SubscribeRequest
   }
 
   /** Whether the rows are a complete state at the position of the last epoch. @internal */
@@ -214,12 +248,11 @@ export class Collection<R extends object = Row> {
     if (f.more) return undefined
     this.#pending = undefined
     this.#setKey(p.key)
-    const out: Change<R>[] = [
-      { cause: this.#gap ? 'gap' : 'snapshot', position: p.position, at: NaN, changes: this.#replace(p.rows) as RowChange<R>[] },
-    ]
-    this.#gap = false
     this.complete = true
     this.position_ = p.position
+    const changes = this.#replace(p.rows) as RowChange<R>[]
+    const out: Change<R>[] = [{ cause: this.#gap ? 'gap' : 'snapshot', position: p.position, at: NaN, changes }]
+    this.#gap = false
     for (const { frame, position, at } of p.later) out.push(...this.epoch(frame, position, at))
     return out
   }
@@ -227,10 +260,12 @@ export class Collection<R extends object = Row> {
   /** Applies the changes of one epoch, or keeps them until the snapshot that they follow is whole. @internal */
   epoch(frame: WireChanges, position: string, at: number): Change<R>[] {
     if (this.#pending) {
-      this.#pending.later.push({ frame, position, at })
+      if (frame.put || frame.del) this.#pending.later.push({ frame, position, at })
       return []
     }
     if (!this.complete) return []
+    this.position_ = position
+    if (this.#overlays.length) return this.#covered(frame, position, at)
     const changes: RowChange<WireRow>[] = []
     for (const key of frame.del ?? []) {
       const k = JSON.stringify(key)
@@ -243,16 +278,125 @@ export class Collection<R extends object = Row> {
       this.#rows.set(k, row)
       changes.push(old ? { op: 'update', row, old } : { op: 'insert', row })
     }
-    this.position_ = position
     if (!changes.length) return []
     this.#sorted = undefined
     return [{ cause: 'epoch', position, at, changes: changes as RowChange<R>[] }]
   }
 
+  /** The same under overlays: those whose write is in go in the same step, so that nothing flickers. */
+  #covered(frame: WireChanges, position: string, at: number): Change<R>[] {
+    const dropped = this.#uncover()
+    const keys = dropped ?? new Set()
+    for (const key of frame.del ?? []) {
+      const k = JSON.stringify(key)
+      this.#rows.delete(k)
+      keys.add(k)
+    }
+    for (const row of frame.put ?? []) {
+      const k = keyOf(row, this.#key)
+      this.#rows.set(k, row)
+      keys.add(k)
+    }
+    const changes = this.#show(keys)
+    return changes.length || dropped?.size ? [{ cause: 'epoch', position, at, changes }] : []
+  }
+
+  /** Shows the effect of a write ahead of its outcome. @internal */
+  expect(key: string, effect: Effect): Change<R>[] {
+    const o = { key, effect }
+    if (this.#shown === this.#rows) this.#shown = new Map(this.#rows)
+    this.#overlays.push(o)
+    if (!this.complete) return []
+    return [{ cause: 'optimistic', position: this.position_, at: NaN, changes: this.#show(this.#keys(o)) }]
+  }
+
+  /** The write is in at position: from there on the truth shows it. Rows of it that were refused go at once. @internal */
+  settle(key: string, position: string, rejected: readonly { index: number; problem: Problem }[]): Change<R>[] {
+    const out: Change<R>[] = []
+    for (const o of this.#overlays) {
+      if (o.key !== key) continue
+      const bad = rejected[0]
+      if (bad) {
+        const keys = this.#keys(o)
+        o.effect = { ...o.effect, put: (o.effect.put ?? []).filter((_, i) => !rejected.some((r) => r.index === i)) }
+        delete o.of
+        out.push({ cause: 'rollback', position: this.position_, at: NaN, changes: this.#show(keys), problem: bad.problem })
+      }
+      o.until = position
+    }
+    const keys = this.#uncover()
+    if (keys) out.push({ cause: 'optimistic', position: this.position_, at: NaN, changes: this.#show(keys) })
+    return out
+  }
+
+  /** The write was refused: what it was to do is taken back. @internal */
+  rollback(key: string, problem: Problem): Change<R>[] {
+    const keys = this.#uncover(key)
+    return keys ? [{ cause: 'rollback', position: this.position_, at: NaN, changes: this.#show(keys), problem }] : []
+  }
+
+  /** Takes away the overlays whose write these rows contain, or those of one write; the answer is the keys that they covered, if there were any. */
+  #uncover(key?: string): Set<string> | undefined {
+    const gone = this.#overlays.filter((o) => (key ? o.key === key : o.until && this.complete && reaches(this.position_, o.until)))
+    if (!gone.length) return undefined
+    this.#overlays = this.#overlays.filter((o) => !gone.includes(o))
+    return new Set(gone.flatMap((o) => [...this.#keys(o)]))
+  }
+
+  /** The rows that an overlay may touch. */
+  #keys(o: Overlay): Set<string> {
+    if (o.effect.where !== undefined) return new Set([...this.#rows.keys(), ...this.#shown.keys()])
+    return new Set([...this.#puts(o).keys(), ...(o.effect.del ?? []).map((key) => JSON.stringify(key))])
+  }
+
+  #puts(o: Overlay): Map<string, WireRow> {
+    if (o.of !== this.#key) {
+      o.of = this.#key
+      o.puts = new Map((o.effect.put ?? []).map((row) => [keyOf(row, this.#key), row]))
+    }
+    return o.puts!
+  }
+
+  /** What is to be seen at k: the truth and what is expected on top of it. */
+  #expected(k: string): WireRow | undefined {
+    let row = this.#rows.get(k)
+    for (const o of this.#overlays) {
+      const { del, where, patch } = o.effect
+      const was = row
+      const put = this.#puts(o).get(k)
+      if (put) row = { ...row, ...put }
+      if (del?.some((key) => JSON.stringify(key) === k)) row = undefined
+      if (where !== undefined && row && meets(where, row)) row = patch && { ...row, ...patch }
+      if (row && row !== was && meets(query(this.#options.filter), row) === false) row = undefined
+    }
+    return row
+  }
+
+  /** Brings what is shown up to date at these keys and returns what changed; equal rows stay the same objects. */
+  #show(keys: Iterable<string>): RowChange<R>[] {
+    const changes: RowChange<WireRow>[] = []
+    for (const k of keys) {
+      const old = this.#shown.get(k)
+      const row = this.#expected(k)
+      if (old && row && same(old, row)) {
+        if (row === this.#rows.get(k)) this.#rows.set(k, old)
+        continue
+      }
+      if (row) this.#shown.set(k, row)
+      else this.#shown.delete(k)
+      if (old && row) changes.push({ op: 'update', row, old })
+      else if (row) changes.push({ op: 'insert', row })
+      else if (old) changes.push({ op: 'delete', old })
+    }
+    if (!this.#overlays.length) this.#shown = this.#rows
+    this.#sorted = undefined
+    return changes as RowChange<R>[]
+  }
+
   /** Tells the listeners, and whoever waits for the first complete state. @internal */
   tell(changes: Change<R>[]): void {
     if (this.complete) this.#settle.resolve(this)
-    for (const c of changes) if (c.changes.length || c.cause !== 'epoch') this.#changed.emit(c)
+    for (const c of changes) this.#changed.emit(c)
   }
 
   #setKey(key: string[]): void {
@@ -264,18 +408,26 @@ export class Collection<R extends object = Row> {
 
   /** Puts next in place of the rows and returns what changed; equal rows stay the same objects. */
   #replace(next: Map<string, WireRow>): RowChange<WireRow>[] {
+    if (this.#overlays.length) {
+      const keys = this.#uncover() ?? new Set()
+      for (const map of [this.#shown, next]) for (const k of map.keys()) keys.add(k)
+      for (const o of this.#overlays) for (const k of this.#keys(o)) keys.add(k)
+      this.#rows = next
+      return this.#show(keys) as RowChange<WireRow>[]
+    }
     const changes: RowChange<WireRow>[] = []
     for (const [k, old] of this.#rows) if (!next.has(k)) changes.push({ op: 'delete', old })
     for (const [k, row] of next) {
       const old = this.#rows.get(k)
       if (!old) changes.push({ op: 'insert', row })
-      else if (JSON.stringify(old) !== JSON.stringify(row)) changes.push({ op: 'update', row, old })
+      else if (!same(old, row)) changes.push({ op: 'update', row, old })
       else next.set(k, old)
     }
-    this.#rows = next
+    this.#rows = this.#shown = next
     if (changes.length) this.#sorted = undefined
     return changes
   }
 }
 
+const same = (a: unknown, b: unknown): boolean => JSON.stringify(a) === JSON.stringify(b)
 const keyOf = (row: WireRow, key: string[]): string => JSON.stringify(key.map((c) => row[c]))

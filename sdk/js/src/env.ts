@@ -1,3 +1,5 @@
+import { openStore, type Store } from './store.ts'
+
 type Handler<E> = { on(e: E): unknown }['on'] | null
 
 /** The part of the browser's WebSocket that the SDK uses; `ws` for Node has it too. */
@@ -12,7 +14,7 @@ export interface SocketLike {
 
 /** What the SDK takes from its surroundings. Tests hand in virtual ones. */
 export interface Environment {
-  /** Milliseconds since 1970, fractional, never stepping back. */
+  /** Milliseconds since 1970, fractional, never stepping back; the time that the machine slept counts. */
   now(): number
   setTimeout(f: () => void, ms: number): unknown
   clearTimeout(timer: unknown): void
@@ -30,11 +32,10 @@ export interface Environment {
   fetch(url: string, init: RequestInit): Promise<Response>
   /** The origin that relative URLs mean. */
   origin(): string
-}
-
-const uncaught = (err: unknown): void => {
-  if (typeof reportError === 'function') reportError(err)
-  else console.error(err)
+  /** Locks shared by the pages of this origin; undefined where there are none. @internal */
+  locks: Pick<LockManager, 'request'> | undefined
+  /** Where writes wait that are not answered yet. Default: IndexedDB, else memory. @internal */
+  store(name: string): Promise<Store>
 }
 
 /** Calls a listener so that its exception disturbs nobody else. @internal */
@@ -42,7 +43,8 @@ export const guarded = <A>(f: (a: A) => void, a: A): void => {
   try {
     f(a)
   } catch (err) {
-    uncaught(err)
+    const report = globalThis.reportError ?? console.error
+    report(err)
   }
 }
 
@@ -64,9 +66,15 @@ export class Listeners<A> {
 
 /** The real surroundings: a browser, or Node with its own or the given WebSocket class. @internal */
 export function surroundings(Socket?: new (url: string, protocol: string) => SocketLike): Environment {
-  const doc = typeof document === 'undefined' ? undefined : document
+  let slept = 0 // what performance.now() has missed, in ms
+  const doc = globalThis.document as Document | undefined
   return {
-    now: () => performance.timeOrigin + performance.now(),
+    now: () => {
+      const t = performance.timeOrigin + performance.now()
+      const missed = Date.now() - t
+      if (missed > slept + 1000) slept = missed
+      return t + slept
+    },
     setTimeout: (f, ms) => setTimeout(f, ms),
     clearTimeout: (t) => clearTimeout(t as number),
     random: Math.random,
@@ -85,10 +93,12 @@ export function surroundings(Socket?: new (url: string, protocol: string) => Soc
     key: () => Array.from(crypto.getRandomValues(new Uint8Array(16)), (b) => b.toString(16).padStart(2, '0')).join(''),
     socket: (url, protocol) => {
       const C = Socket ?? (globalThis.WebSocket as unknown as typeof Socket)
-      if (!C) throw new TypeError('no WebSocket here: pass one as connect(url, { WebSocket })')
+      if (!C) throw new ReferenceError('no WebSocket here: pass one as connect(url, { WebSocket })')
       return new C(url, protocol)
     },
     fetch: (url, init) => fetch(url, init),
-    origin: () => (typeof location === 'undefined' ? '' : location.origin),
+    origin: () => globalThis.location?.origin ?? '',
+    locks: globalThis.navigator?.locks,
+    store: openStore,
   }
 }

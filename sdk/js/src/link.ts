@@ -2,31 +2,34 @@ import { delay } from './backoff.ts'
 import { Alignment } from './clock.ts'
 import type { Environment, SocketLike } from './env.ts'
 import { problem, Problem } from './problem.ts'
+import { EventSocket } from './sse.ts'
+import { timers } from './states.ts'
 import type { ClientFrame, ServerFrame, WelcomeFrame } from './wire.ts'
 
 /** What a link does with what it hears. @internal */
 export interface LinkHandler {
+  /** Gets what hello needs, as long as it takes. */
+  token(): Promise<string | undefined>
   /** The first frame of a new socket. */
-  hello(): Promise<ClientFrame>
+  hello(token: string | undefined): ClientFrame
   opened(welcome: WelcomeFrame): void
   frame(f: ServerFrame): void
   /** The socket is gone or could not be had; the next attempt is at retryAt. */
   down(): void
   /** No further attempt will be made. */
   ended(reason: Problem): void
-  /** Gets a fresh token where that is possible. */
+  /** The token is no longer good: says whether there is a way to a fresh one, which the next hello or a frame brings. */
   renew(): boolean
 }
 
-const PING_QUIET = 10_000
-const DEAD_QUIET = 25_000
-const PONG_WAIT = 5_000
-const WELCOME_WAIT = 10_000
-const CALM = 5_000
-const TICK = 2_500
-const FATAL = ['unauthenticated', 'token_expired', 'forbidden', 'invalid_request']
+/** Which way the frames go. @internal */
+export type Transport = 'auto' | 'websocket' | 'sse'
 
-/** Keeps one socket open: attempts, back-off, heartbeat, clock alignment. It knows nothing of subscriptions. @internal */
+const FATAL = ['unauthenticated', 'token_expired', 'forbidden', 'invalid_request']
+const EXPIRED = ['unauthenticated', 'token_expired']
+const MISSES = 2
+
+/** Keeps one socket open: transport, attempts, back-off, heartbeat, clock alignment. It knows nothing of subscriptions. @internal */
 export class Link {
   /** Attempts since the last live spell. */
   attempt = 0
@@ -36,27 +39,34 @@ export class Link {
   reason: Problem | undefined
   /** When the last frame came. */
   heard = 0
-  frameBytes = 0
   readonly clock = new Alignment()
 
   #env: Environment
-  #url: string
+  #base: string
+  #mode: Transport
   #h: LinkHandler
   #socket: SocketLike | undefined
   #open = false
+  #sse: boolean
+  #asking = false // whether plain HTTP gets through
+  #misses = 0 // attempts in a row in which no WebSocket came to a welcome
   #openedAt = 0
   #helloAt = 0
   #pinged = 0 // when the oldest unanswered ping went
   #pings = 0
   #lastPing = 0
   #retryAfter: number | undefined
+  #frameBytes = Infinity // the largest frame that the server takes
+  #pace: number | undefined // the server's base of the back-off
   #fatal: Problem | undefined
   #timer: unknown
   #unwake: () => void
 
-  constructor(env: Environment, url: string, handler: LinkHandler) {
+  constructor(env: Environment, base: string, mode: Transport, handler: LinkHandler) {
     this.#env = env
-    this.#url = url
+    this.#base = base
+    this.#mode = mode
+    this.#sse = mode === 'sse'
     this.#h = handler
     this.#unwake = env.onWake(() => this.#wake())
   }
@@ -65,9 +75,26 @@ export class Link {
     return this.#open
   }
 
+  /** Open, and by a socket that takes writes and signals; streams of events do not. */
+  get duplex(): boolean {
+    return this.#open && !this.#sse
+  }
+
+  get transport(): 'websocket' | 'sse' {
+    return this.#sse ? 'sse' : 'websocket'
+  }
+
   /** Sends a frame if the socket is open; else it is lost, and the caller sends it anew from opened(). */
   send(f: ClientFrame): void {
     if (this.#open) this.#socket!.send(JSON.stringify(f))
+  }
+
+  /** What is wrong with a frame that is larger than the server takes. */
+  tooLarge(f: ClientFrame): Problem | undefined {
+    const max = this.#frameBytes
+    return new TextEncoder().encode(JSON.stringify(f)).length > max
+      ? problem('too_large', `larger than the server's limit of ${max} bytes; send less at once`)
+      : undefined
   }
 
   /** Starts an attempt now. */
@@ -76,8 +103,12 @@ export class Link {
     this.retryAt = 0
     let s: SocketLike
     try {
-      s = this.#env.socket(this.#url, 'laaster.v1')
+      s = this.#sse ? new EventSocket(this.#env, this.#base) : this.#env.socket(this.#base.replace(/^http/, 'ws') + '/v1/live', 'laaster.v1')
     } catch (err) {
+      if (this.#mode === 'auto' && err instanceof ReferenceError) {
+        this.#sse = true // no WebSocket here
+        return this.start()
+      }
       this.#h.ended(problem('invalid_request', String(err)))
       return
     }
@@ -85,59 +116,64 @@ export class Link {
     s.onopen = () => void this.#hello(s)
     s.onmessage = (e) => s === this.#socket && this.#message(e.data)
     s.onclose = (e) => s === this.#socket && this.#lost(problem('unreachable', e.reason || `the connection closed (${e.code})`, 'after'))
-    s.onerror = () => {}
-    this.#timer = this.#env.setTimeout(() => this.#drop('no welcome in time'), WELCOME_WAIT)
+    s.onerror = () => s === this.#socket && this.#drop('the connection failed') // Node tells of no close then
+    this.#timer = this.#env.setTimeout(() => this.#drop('no welcome in time'), timers.welcome)
   }
 
   async #hello(s: SocketLike): Promise<void> {
     try {
-      const hello = await this.#h.hello()
+      const token = await this.#h.token()
       if (s !== this.#socket) return
       this.#helloAt = this.#env.now()
-      s.send(JSON.stringify(hello))
+      s.send(JSON.stringify(this.#h.hello(token)))
     } catch (err) {
       if (s === this.#socket) this.#drop(String(err))
     }
   }
 
+  /** One frame. What makes no sense ends the connection, and harms nobody. */
   #message(data: unknown): void {
-    let f: ServerFrame
     try {
-      f = JSON.parse(data as string) as ServerFrame
-    } catch {
-      return this.#drop('a frame that is not JSON')
+      this.#frame((typeof data === 'string' ? JSON.parse(data) : data) as ServerFrame)
+    } catch (err) {
+      this.#drop('a frame that makes no sense: ' + err)
     }
+  }
+
+  #frame(f: ServerFrame): void {
     const now = (this.heard = this.#env.now())
     switch (f.type) {
       case 'welcome':
         this.#open = true
         this.#openedAt = now
-        this.#pinged = this.#pings = 0
+        this.#pinged = this.#pings = this.#misses = 0
         this.reason = this.#fatal = undefined
-        this.frameBytes = f.limits.frame_bytes
+        this.#frameBytes = f.limits.frame_bytes || Infinity
         this.clock.restart()
-        this.clock.add(this.#helloAt, now, f.now)
+        if (f.now) this.clock.add(this.#helloAt, now, f.now)
         this.#env.clearTimeout(this.#timer)
         this.#h.opened(f)
         this.#tick()
         return
       case 'pong':
         this.#pinged = 0
-        this.clock.add(f.t, now, f.now)
-        if (this.#pings < 4) this.#ping(now)
+        if (f.now) this.clock.add(f.t, now, f.now)
+        if (f.now && this.#pings < 4) this.#ping(now)
         return
       case 'goodbye':
-        this.#retryAfter = f.retry_after_ms
+        this.#retryAfter = f.retry_after_ms || this.#retryAfter // 0: nothing was said
         this.reason = new Problem({ code: f.code, detail: f.reason ?? f.code, retry: 'after' })
         return
       case 'error':
         if (f.id === undefined) {
           this.reason = new Problem(f.error)
           this.#retryAfter = f.error.retry_after_ms
-          if (FATAL.includes(f.error.code)) this.#fatal = this.reason
+          if (FATAL.includes(f.error.code) && this.reason.retry !== 'after' && !this.#retryAfter) this.#fatal = this.reason
+          if (this.#open && f.error.code === 'token_expired' && this.#h.renew()) this.#fatal = undefined
         }
     }
-    this.#h.frame(f)
+    if ((f.type as string) === 'retry') this.#pace = (f as unknown as { ms: number }).ms
+    else this.#h.frame(f)
   }
 
   #ping(now: number): void {
@@ -151,9 +187,11 @@ export class Link {
   #tick(): void {
     if (!this.#open) return
     const now = this.#env.now()
-    if (now - this.heard >= DEAD_QUIET && this.#pinged && now - this.#pinged >= PONG_WAIT) return this.#drop('nothing heard for too long')
-    if (now - this.#lastPing >= PING_QUIET || !this.#pings) this.#ping(now)
-    this.#timer = this.#env.setTimeout(() => this.#tick(), TICK)
+    if (now - this.heard >= timers.dead_quiet && this.#pinged && now - this.#pinged >= timers.pong_wait) {
+      return this.#drop('nothing heard for too long')
+    }
+    if (now - this.#lastPing >= timers.ping_quiet || !this.#pings) this.#ping(now)
+    this.#timer = this.#env.setTimeout(() => this.#tick(), timers.tick)
   }
 
   #drop(why: string): void {
@@ -166,28 +204,56 @@ export class Link {
     const now = this.#env.now()
     this.#env.clearTimeout(this.#timer)
     this.#socket = undefined
-    if (this.#open && now - this.#openedAt >= CALM) this.attempt = 0
-    this.#open = false
-    this.reason ??= reason
+    if (this.#open && now - this.#openedAt >= timers.calm) this.attempt = 0
     const fatal = this.#fatal
     this.#fatal = undefined
-    if (fatal && !(fatal.code === 'token_expired' && this.#h.renew())) {
+    if (!this.#open && !fatal) this.#missed()
+    this.#open = false
+    this.reason ??= reason
+    if (fatal && !(EXPIRED.includes(fatal.code) && this.#h.renew())) {
       this.close()
       this.#h.ended(fatal)
       return
     }
-    const wait = this.#retryAfter ?? delay(this.attempt, this.#env.random())
-    this.#retryAfter = undefined
     this.attempt++
-    this.retryAt = now + wait
-    this.#timer = this.#env.setTimeout(() => this.start(), wait)
+    this.#wait(this.#retryAfter || delay(this.attempt - 1, this.#env.random(), this.#pace))
+    this.#retryAfter = undefined
     this.#h.down()
+  }
+
+  #wait(ms: number): void {
+    this.#env.clearTimeout(this.#timer)
+    this.retryAt = this.#env.now() + ms
+    this.#timer = this.#env.setTimeout(() => this.start(), ms)
+  }
+
+  /** An attempt came to no welcome. When plain HTTP gets through where a WebSocket does not, the next one is made of streams of events. */
+  #missed(): void {
+    if (this.#mode !== 'auto') return
+    if (this.#sse) {
+      this.#sse = false
+      this.#misses = MISSES - 1
+    } else if (++this.#misses >= MISSES && !this.#asking) {
+      this.#asking = true
+      this.#env.fetch(this.#base + '/v1/live', {}).finally(() => (this.#asking = false)).then((res) => {
+        if (!this.retryAt) return // connected or closed meanwhile
+        const after = Number(res.headers.get('Retry-After'))
+        if (res.status !== 503 && res.status !== 429) this.#sse = true
+        else if (after) {
+          this.#wait(after * 1000)
+          this.#h.down()
+        }
+      }, () => {}) // no network, or no server: nothing to choose from
+    }
   }
 
   /** Network or user are back: ask at once whether the server is there. */
   #wake(): void {
     if (this.#open) this.#ping(this.#env.now())
-    else if (this.retryAt) this.start()
+    else if (this.retryAt) {
+      this.#sse = this.#mode === 'sse' // another network may let more through
+      this.start()
+    }
   }
 
   close(): void {

@@ -1,7 +1,7 @@
 import type { ServerCode, WireProblem } from './wire.ts'
 
-/** The stable name of an error: the server's (docs/errors.md), or one of the SDK's own three. */
-export type Code = ServerCode | 'timeout' | 'unreachable' | 'closed'
+/** The stable name of an error: the server's (docs/errors.md), or one of the SDK's own four. */
+export type Code = ServerCode | 'timeout' | 'unreachable' | 'closed' | 'queue_full'
 
 /** Every error of the SDK. `message` is the detail in words. */
 export class Problem extends Error {
@@ -38,3 +38,27 @@ export class Problem extends Error {
 
 /** @internal */
 export const problem = (code: Code, detail: string, retry: 'no' | 'after' = 'no'): Problem => new Problem({ code, detail, retry })
+
+/** The body of an HTTP answer. Throws when it is cut off, or good and not JSON: that is no answer. @internal */
+export async function bodyOf<T>(res: Response): Promise<T> {
+  const text = await res.text()
+  try {
+    return JSON.parse(text) as T
+  } catch (err) {
+    if (res.ok) throw err
+    return {} as T // the page of a proxy
+  }
+}
+
+/** The problem that an HTTP answer tells, also one of a proxy that knows nothing of ours. @internal */
+export function refusal(res: Response, body: Partial<WireProblem>): WireProblem {
+  const after = Number(res.headers.get('Retry-After')) * 1000
+  return {
+    title: `HTTP ${res.status}`,
+    status: res.status,
+    ...(after ? { retry_after_ms: after } : {}),
+    code: res.status >= 500 ? 'internal' : 'invalid_request',
+    retry: res.status === 429 || res.status >= 502 ? 'after' : 'no',
+    ...body,
+  }
+}

@@ -1,3 +1,5 @@
+import { timers } from './states.ts'
+
 /** What the pulse chip of a page shows. */
 export interface Pulse {
   /** Median delay from the log's stamp to the painted frame, in ms, over the last 60 s; NaN without samples. */
@@ -15,9 +17,6 @@ export interface Pulse {
 }
 
 const DELAYS = 512
-const DELAY_WINDOW = 60_000
-const RATE_WINDOW = 5_000
-const REPORT_EVERY = 5_000
 
 /** Keeps recent delays and counts changes. @internal */
 export class Meter {
@@ -32,7 +31,7 @@ export class Meter {
     const last = this.#counts.at(-1)
     if (last && now - last.t < 100) last.n += n
     else this.#counts.push({ t: now, n })
-    while (this.#counts[0] && now - this.#counts[0].t > RATE_WINDOW) this.#counts.shift()
+    while (this.#counts[0] && now - this.#counts[0].t > timers.rate_window) this.#counts.shift()
   }
 
   /** The epoch at position was on the screen ms after its stamp. */
@@ -44,7 +43,7 @@ export class Meter {
 
   /** One delay to report, drawn from those since the last report, or nothing. */
   report(now: number): { position: string; ms: number } | undefined {
-    if (!this.#draw || now - this.#reported < REPORT_EVERY) return undefined
+    if (!this.#draw || now - this.#reported < timers.seen_every) return undefined
     const drawn = this.#draw
     this.#draw = undefined
     this.#drawn = 0
@@ -53,10 +52,10 @@ export class Meter {
   }
 
   read(now: number): Pick<Pulse, 'p50' | 'p99' | 'samples' | 'rate'> {
-    const ms = this.#delays.filter((d) => now - d.t <= DELAY_WINDOW).map((d) => d.ms).sort((a, b) => a - b)
+    const ms = this.#delays.filter((d) => now - d.t <= timers.delay_window).map((d) => d.ms).sort((a, b) => a - b)
     const at = (q: number) => ms[Math.max(0, Math.ceil(q * ms.length) - 1)] ?? NaN
     let n = 0
-    for (const c of this.#counts) if (now - c.t <= RATE_WINDOW) n += c.n
-    return { p50: at(0.5), p99: at(0.99), samples: ms.length, rate: (n * 1000) / RATE_WINDOW }
+    for (const c of this.#counts) if (now - c.t <= timers.rate_window) n += c.n
+    return { p50: at(0.5), p99: at(0.99), samples: ms.length, rate: (n * 1000) / timers.rate_window }
   }
 }

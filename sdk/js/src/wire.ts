@@ -49,10 +49,12 @@ export interface SubscribeRequest {
   filter?: string
   /** columns, comma-separated; key columns always travel */
   select?: string
-  /** checked and otherwise the client's business: a live set of rows has no order */
+  /** with limit, what the first rows are; otherwise checked and the client's business: a live set of rows has no order */
   order?: string
-  /** not supported on live subscriptions yet */
+  /** only the first rows, at most 1000; rows enter and leave */
   limit?: number
+  /** with limit: without so many before them, at most 10000 */
+  offset?: number
   /** position to go on from; null: no complete state here; left out: `hello.resume` */
   from?: string | null
 }
@@ -69,6 +71,12 @@ export interface WireLimits {
   row_bytes: number
   /** a quiet connection gets an empty epoch this often */
   heartbeat_seconds: number
+  /** size of a row of a channel; left out: the app has no channels */
+  signal_bytes?: number
+  /** of one connection, for long; more wait, the newest of each key */
+  signals_per_second?: number
+  /** idempotency keys are remembered for so long: a repeat that comes later may have a second effect */
+  dedupe_seconds?: number
 }
 
 /** WireChanges is what changed in one subscription. A key appears once per frame. */
@@ -139,8 +147,12 @@ export interface HelloFrame {
   subscribe?: SubscribeRequest[]
   /** most epoch frames per second that this connection wants, from 0.01; 0: no limit */
   rate?: number
+  /** a frame for each epoch, as long as the client keeps up; not with rate */
+  every?: boolean
   /** bigint beyond 2^53 and numeric as strings */
   exact?: boolean
+  /** a secret of 16 to 64 bytes that the client made up and keeps over reconnects: it stays the same member of presence */
+  instance?: string
 }
 
 /** SubscribeFrame adds one subscription to a live connection. */
@@ -191,12 +203,17 @@ export interface CallFrame {
   key?: string
 }
 
-/** SignalFrame sets or clears (null) an ephemeral value. Not supported yet. */
+/** SignalFrame sets or clears (null) one row of a channel or of presence. Nothing answers but an error. */
 export interface SignalFrame {
   type: 'signal'
+  /** names an error; may be used again */
   id: string
-  key: string
-  value: unknown
+  /** the channel */
+  table: string
+  /** its key columns; those with a DEFAULT may be left out, and so may the whole when the connection is the key */
+  key?: WireRow
+  /** its other columns; null: clear */
+  value: WireRow | null
 }
 
 /** TokenFrame renews the token of a connection. Not supported yet. */
@@ -230,6 +247,8 @@ export interface WelcomeFrame {
   /** the log that positions belong to */
   log: string
   limits: WireLimits
+  /** what others see of the client in the column connection; left out: the app has no channels */
+  connection?: string
 }
 
 /** SnapshotFrame is a page of the rows of a subscription, all pages at one position. The rows are complete when more is false. */
@@ -272,6 +291,24 @@ export interface EpochFrame {
   at: number
   /** by subscription id; those without changes are left out */
   changes: Record<string, WireChanges>
+}
+
+/** SignalsFrame is what changed in a subscription of a channel or of presence: the newest value of each key. It is outside of the positions. */
+export interface SignalsFrame {
+  type: 'signals'
+  id: string
+  /** forget the rows before: what this frame and those up to the first without more put is all there is */
+  full?: boolean
+  /** with full: names of the key columns */
+  key?: string[]
+  /** whole rows (of the selected columns), new or replacing */
+  put?: WireRow[]
+  /** keys of rows that left: values in the order of key; a key that the client does not have is none of its business */
+  del?: unknown[][]
+  /** so many rows are there, too many to list: only their number is told until the next full without a count */
+  count?: number
+  /** the rest follows */
+  more?: boolean
 }
 
 /** ResultFrame answers a write that was carried out, at least in part. Refused rows are listed; a write refused as a whole is answered with an error. */
@@ -338,6 +375,7 @@ export type ServerFrame =
   | ResumedFrame
   | GapFrame
   | EpochFrame
+  | SignalsFrame
   | ResultFrame
   | FreshnessFrame
   | ErrorFrame

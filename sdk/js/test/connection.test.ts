@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import { surroundings } from '../src/env.ts'
 import { connect, Problem, type State } from '../src/index.ts'
-import { settle, World } from './fake.ts'
+import { generator, settle, World } from './fake.ts'
 
 const names = (states: State[]) => states.map((s) => s.name).join(' ')
 
@@ -22,6 +23,7 @@ test('connecting, catching up, live', async () => {
   assert.deepEqual(hello, {
     type: 'hello',
     client: { name: 'board', version: '2' },
+    instance: 'key0',
     subscribe: [{ id: 's1', view: 'tally', filter: 'run=eq.7+a', select: 'k,n', order: 'n.desc', from: null }],
   })
   assert.equal(c.freshness.name, 'loading')
@@ -66,6 +68,60 @@ test('goodbye says when to come back', async () => {
   assert.equal(s.retryAt, w.time.now + 3210)
   assert.equal(s.reason?.code, 'draining')
   client.close()
+})
+
+test('a goodbye without a time leaves the pace to the back-off', async () => {
+  const w = new World()
+  w.random = 1
+  const { client } = start(w)
+  for (const expected of [250, 500]) {
+    await w.socket.welcome()
+    await w.socket.say({ type: 'goodbye', code: 'too_large', reason: 'a frame', retry_after_ms: 0 })
+    await w.socket.cut(1009)
+    assert.equal(client.state.name === 'stale' && client.state.retryAt - w.time.now, expected)
+    await w.time.advance(expected)
+  }
+  client.close()
+})
+
+test('a refusal with a time to wait is not for good', async () => {
+  const w = new World()
+  const { client } = start(w)
+  await w.socket.accept()
+  await w.socket.say({ type: 'error', error: { code: 'invalid_request', detail: 'no hello came', retry: 'after', retry_after_ms: 900 } as never })
+  await w.socket.say({ type: 'goodbye', code: 'invalid_request', reason: 'no hello came', retry_after_ms: 0 })
+  await w.socket.cut(1008)
+  assert.equal(client.state.name === 'connecting' && client.state.retryAt - w.time.now, 900)
+  client.close()
+})
+
+test('a subscription larger than a frame may be is refused here', async () => {
+  const w = new World()
+  const { client } = start(w)
+  await w.socket.welcome({ frame_bytes: 200 })
+  const c = client.subscribe('tally', { filter: 'k=eq.' + 'x'.repeat(200) })
+  assert.equal(c.freshness.name === 'refused' && c.freshness.problem.code, 'too_large')
+  assert.ok(!w.socket.has('subscribe'))
+  assert.equal(client.state.name, 'live')
+  client.close()
+})
+
+test('the clock counts on while the machine sleeps, and never steps back', (t) => {
+  let ran = 0
+  let date = performance.timeOrigin
+  t.mock.method(performance, 'now', () => ran)
+  t.mock.method(Date, 'now', () => date)
+  const { now } = surroundings()
+  const start = now()
+  const passed = () => Math.round(now() - start)
+  ran += 10
+  date += 10
+  assert.equal(passed(), 10)
+  date += 3_600_000 // asleep
+  assert.equal(passed(), 3_600_010)
+  ran += 5
+  date -= 7_200_000 // somebody sets the clock
+  assert.equal(passed(), 3_600_015)
 })
 
 test('attempts start again from zero only after a calm spell', async () => {
@@ -271,4 +327,57 @@ test('nothing keeps running after close, whenever it comes', async () => {
     await w.time.advance(100_000)
     assert.equal(w.sockets.length, 1, when)
   }
+})
+
+test('a socket that fails without a close is given up at once', async () => {
+  const w = new World()
+  const { client } = start(w)
+  w.socket.onerror?.({})
+  assert.ok(client.state.name === 'connecting' && client.state.retryAt > 0)
+  assert.ok(w.sockets[0]!.closed)
+  await w.time.advance(1000)
+  assert.equal(w.sockets.length, 2)
+  client.close()
+})
+
+test('frames that make no sense end the connection, and nothing else', async () => {
+  const random = generator(11)
+  const pick = <T>(list: T[]): T => list[Math.floor(random() * list.length)]!
+  const good: object[] = [
+    { type: 'welcome', session: 's', now: 1, log: 'l', limits: { frame_bytes: 1 } },
+    { type: 'snapshot', id: 's1', position: 'l.0-1', key: ['k'], rows: [{ k: 1 }], more: false },
+    { type: 'resumed', id: 's1', position: 'l.0-1' },
+    { type: 'gap', id: 's1', kept_from: 'l.0-1' },
+    { type: 'epoch', position: 'l.0-2', at: 1, changes: { s1: { put: [{ k: 2 }], del: [[1]] } } },
+    { type: 'signals', id: 's2', full: true, key: ['k'], put: [{ k: 1 }] },
+    { type: 'result', id: 'w1', position: 'l.0-2', final: true, accepted: 1, duplicates: 0, rejected: [] },
+    { type: 'freshness', id: 's1', state: 'stale', since: 1 },
+    { type: 'error', id: 's1', error: { code: 'busy', retry: 'after' } },
+    { type: 'goodbye', code: 'draining', reason: 'r', retry_after_ms: 1 },
+    { type: 'pong', t: 1, now: 1 },
+  ]
+  const odd: unknown[] = [null, 0, -1, '', 'x', [], {}, [[]], [null], { a: null }, true]
+  const uncaught: unknown[] = []
+  const was = console.error
+  console.error = (e) => void uncaught.push(e)
+  for (let i = 0; i < 500; i++) {
+    const w = new World()
+    const { client } = start(w, { offline: true })
+    client.subscribe('tally')
+    client.channel('typing')
+    client.insert('votes', {}, { queue: false }).catch(() => {})
+    await w.socket.accept()
+    await w.socket.say(good[0] as never)
+    for (let n = 0; n < 4 && !w.socket.closed; n++) {
+      const f = structuredClone(pick(good)) as Record<string, unknown>
+      f[pick(Object.keys(f))] = pick(odd)
+      await w.socket.raw(JSON.stringify(random() < 0.1 ? pick(odd) : f))
+    }
+    client.close()
+    assert.equal(client.state.name, 'closed')
+    await w.time.advance(20)
+    assert.equal(w.time.timers, 0)
+  }
+  console.error = was
+  assert.deepEqual(uncaught, [])
 })

@@ -2,10 +2,13 @@
 // frames move when the test says so, and everything between is microtasks.
 
 import type { Environment, SocketLike } from '../src/env.ts'
+import { memoryStore, type Store } from '../src/store.ts'
 import type { ClientFrame, ServerFrame, WireChanges, WireRow } from '../src/wire.ts'
 
 /** Lets promises that are due settle. */
 export async function settle(): Promise<void> {
+  for (let i = 0; i < 20; i++) await Promise.resolve()
+  await new Promise((f) => setImmediate(f)) // streams take turns of the loop
   for (let i = 0; i < 20; i++) await Promise.resolve()
 }
 
@@ -126,6 +129,15 @@ export interface FakeRequest {
   answer(status: number, body: unknown, headers?: Record<string, string>): Promise<void>
   /** The network fails. */
   fail(): Promise<void>
+  /** Answers with a stream of events that stays open; the answer writes to it. */
+  stream(): Promise<FakeStream>
+  aborted(): boolean
+}
+
+/** The server's end of a stream of events. */
+export interface FakeStream {
+  say(text: string): Promise<void>
+  end(): Promise<void>
 }
 
 /** The surroundings of one client. */
@@ -136,7 +148,11 @@ export class World {
   random = 0.5
   seen = true
   #wakers = new Set<() => void>()
-  #keys = 0
+  #keys = -1 // the first is the instance of the client
+  /** What its random keys begin with: another for another page. */
+  prefix = 'key'
+  /** Where queued writes are kept; hand it to the next World for a reload. */
+  store: Store = memoryStore()
 
   readonly environment: Environment = {
     now: () => this.time.now,
@@ -149,7 +165,7 @@ export class World {
       this.#wakers.add(f)
       return () => void this.#wakers.delete(f)
     },
-    key: () => 'key' + ++this.#keys,
+    key: () => this.prefix + ++this.#keys,
     socket: (url, protocol) => {
       const s = new FakeSocket(url, protocol, this.time)
       this.sockets.push(s)
@@ -166,6 +182,23 @@ export class World {
             resolve(new Response(JSON.stringify(body), { status, headers }))
             await settle()
           },
+          stream: async () => {
+            let to!: ReadableStreamDefaultController<Uint8Array>
+            const body = new ReadableStream<Uint8Array>({ start: (c) => void (to = c) })
+            resolve(new Response(body, { headers: { 'Content-Type': 'text/event-stream' } }))
+            await settle()
+            return {
+              say: async (text) => {
+                to.enqueue(new TextEncoder().encode(text))
+                await settle()
+              },
+              end: async () => {
+                to.close()
+                await settle()
+              },
+            }
+          },
+          aborted: () => !!init.signal?.aborted,
           fail: async () => {
             reject(new TypeError('fetch failed'))
             await settle()
@@ -173,6 +206,8 @@ export class World {
         })
       }),
     origin: () => 'http://server',
+    locks: undefined,
+    store: async () => this.store,
   }
 
   /** The newest socket. */
@@ -195,6 +230,16 @@ export class World {
 
   get wakers(): number {
     return this.#wakers.size
+  }
+}
+
+/** mulberry32: a small generator with a seed. */
+export function generator(seed: number): () => number {
+  return () => {
+    seed = (seed + 0x6d2b79f5) | 0
+    let t = Math.imul(seed ^ (seed >>> 15), 1 | seed)
+    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t
+    return ((t ^ (t >>> 14)) >>> 0) / 4294967296
   }
 }
 
@@ -237,5 +282,37 @@ export class Model {
     for (const k of a.keys()) if (!b.has(k)) out.del.push(JSON.parse(k) as unknown[])
     for (const [k, r] of b) if (a.get(k) !== r) out.put.push(r)
     return out
+  }
+}
+
+/** Locks as the browser has them, within one process: first come, first served. */
+export class Locks {
+  #held = new Map<string, (() => void)[]>()
+
+  request = (async (name: string, ...rest: unknown[]) => {
+    const f = rest.at(-1) as (lock: object | null) => unknown
+    const ifAvailable = rest.length > 1 && (rest[0] as { ifAvailable?: boolean }).ifAvailable
+    const queue = this.#held.get(name)
+    if (queue && ifAvailable) return f(null)
+    if (queue) await new Promise<void>((next) => queue.push(next))
+    else this.#held.set(name, [])
+    try {
+      return await f({ name })
+    } finally {
+      const next = this.#held.get(name)?.shift()
+      if (next) next()
+      else this.#held.delete(name)
+    }
+  }) as unknown as LockManager['request']
+
+  /** The page that holds this lock is gone. */
+  drop(name: string): void {
+    const next = this.#held.get(name)?.shift()
+    if (next) next()
+    else this.#held.delete(name)
+  }
+
+  held(prefix = ''): string[] {
+    return [...this.#held.keys()].filter((n) => n.startsWith(prefix))
   }
 }

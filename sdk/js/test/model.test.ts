@@ -4,17 +4,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { connect, type Client, type Collection } from '../src/index.ts'
 import type { ServerFrame, SubscribeRequest, WireChanges, WireRow } from '../src/wire.ts'
-import { Model, settle, World, type FakeSocket } from './fake.ts'
-
-/** mulberry32: a small generator with a seed. */
-function generator(seed: number): () => number {
-  return () => {
-    seed = (seed + 0x6d2b79f5) | 0
-    let t = Math.imul(seed ^ (seed >>> 15), 1 | seed)
-    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t
-    return ((t ^ (t >>> 14)) >>> 0) / 4294967296
-  }
-}
+import { generator, Model, settle, World, type FakeSocket } from './fake.ts'
 
 /** The server's side of one connection: where each subscription stands, and which frames are still to be sent. */
 interface Session {

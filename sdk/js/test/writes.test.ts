@@ -203,3 +203,18 @@ test('close rejects what waits, and what comes after', async () => {
   await w.request.answer(200, ok)
   assert.equal(w.time.timers, 0)
 })
+
+test('half an answer is none: the write goes again with its key', async () => {
+  const { w, client } = start()
+  const out = watch(client.insert('votes', { to: 'UA' }))
+  await settle()
+  const s = await w.request.stream()
+  await s.say('{"position":"p-9","final":tr')
+  await s.end()
+  await w.time.advance(1000)
+  assert.equal(w.requests.length, 2)
+  assert.equal(w.requests[1]!.headers['Idempotency-Key'], w.requests[0]!.headers['Idempotency-Key'])
+  await w.request.answer(200, { ...ok, accepted: 0, duplicates: 1 })
+  assert.equal(out.result!.duplicates, 1)
+  client.close()
+})
