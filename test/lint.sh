@@ -2,7 +2,7 @@
 # gofmt, go vet, staticcheck and the house rules.
 set -eu
 cd "$(dirname "$0")/.."
-unformatted=$(gofmt -l app cmd internal sdk examples test)
+unformatted=$(gofmt -l app client cmd internal sdk examples test)
 if [ -n "$unformatted" ]; then
 	echo "not formatted with gofmt:" && echo "$unformatted"
 	exit 1

@@ -10,5 +10,5 @@ fi
 ./test/lint.sh
 # -count=1: tests that start the real binary would be cached although the binary changed.
 go test -race -count=1 -timeout 20m ./...
-# What compares with PostgreSQL at random is cut short under the race detector, and comes here at full length.
-exec go test -count=1 -timeout 20m ./internal/flow ./internal/sql ./test/oracle ./test/nexmark
+# What compares with PostgreSQL at random, and the conformance scenarios, are cut short under the race detector and come here at full length.
+exec go test -count=1 -timeout 20m ./internal/flow ./internal/sql ./test/oracle ./test/nexmark ./test/conform

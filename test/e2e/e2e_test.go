@@ -3,7 +3,6 @@
 package e2e
 
 import (
-	"bytes"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -19,13 +18,13 @@ func TestBrowsers(t *testing.T) {
 	}
 	node, err := exec.LookPath("node")
 	if err != nil {
-		missing(t, "node is not installed")
+		testkit.Missing(t, "node is not installed")
 	}
 	chromium := findChromium()
 	if chromium == "" {
-		missing(t, "no Chromium: install it or set LAASTER_CHROMIUM to one")
+		testkit.Missing(t, "no Chromium: install it or set LAASTER_CHROMIUM to one")
 	}
-	install(t)
+	testkit.NodeModules(t, ".")
 	play := filepath.Join(t.TempDir(), "vote-play")
 	if out, err := exec.Command("go", "build", "-o", play, "laaster/examples/vote/play").CombinedOutput(); err != nil {
 		t.Fatalf("go build: %v\n%s", err, out)
@@ -60,33 +59,4 @@ func findChromium() string {
 		}
 	}
 	return ""
-}
-
-// install brings node_modules to the state of package-lock.json; when it is there already, nothing is fetched.
-func install(t *testing.T) {
-	t.Helper()
-	const mark = "node_modules/.installed-lock"
-	lock, err := os.ReadFile("package-lock.json")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if have, err := os.ReadFile(mark); err == nil && bytes.Equal(have, lock) {
-		return
-	}
-	if out, err := exec.Command("npm", "ci", "--no-audit", "--no-fund").CombinedOutput(); err != nil {
-		lines := strings.Split(strings.TrimSpace(string(out)), "\n")
-		missing(t, "npm ci failed: "+lines[len(lines)-1])
-	}
-	if err := os.WriteFile(mark, lock, 0o644); err != nil {
-		t.Fatal(err)
-	}
-}
-
-// missing skips in one line; with LAASTER_REQUIRE=all what is missing is a failure.
-func missing(t *testing.T, why string) {
-	t.Helper()
-	if os.Getenv("LAASTER_REQUIRE") == "all" {
-		t.Fatal(why)
-	}
-	t.Skip("skipped: " + why)
 }
