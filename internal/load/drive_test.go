@@ -113,6 +113,10 @@ func TestDefaults(t *testing.T) {
 			t.Errorf("%s: %v", p, err)
 		}
 	}
+	small := Options{Profile: "channels", Clients: 20, URL: "http://127.0.0.1"}
+	if err := Defaults(&small); err != nil || small.Batch != 20 {
+		t.Errorf("20 channels are changed by requests of %d: %v", small.Batch, err)
+	}
 	for _, bad := range []Options{{Profile: "x"}, {Profile: "fanout", Clients: -1}, {Profile: "fanout", Rate: -1}, {Profile: "fanout", Batch: 100,
 		Rows: 10}, {Profile: "fanout", Over: "x"},
 		{Profile: "fanout", Length: -1}, {Profile: "idle", Rate: 5}, {Profile: "fanout", Rounds: 2}, {Profile: "ingest", Rate: 5,

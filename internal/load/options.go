@@ -95,6 +95,9 @@ func Defaults(o *Options) error {
 	if o.Saturate {
 		d.Batch, d.Conns, o.Every = 1, 32, true
 	}
+	if o.Profile == "channels" && o.Clients > 0 { // a row each, and a request changes a row once
+		d.Batch = min(d.Batch, o.Clients)
+	}
 	for _, f := range []struct{ to, from *int }{{&o.Clients, &d.Clients}, {&o.Slow, &d.Slow}, {&o.LineRate, &d.LineRate}, {&o.Rows, &d.Rows},
 		{&o.Batch, &d.Batch},
 		{&o.Conns, &d.Conns}, {&o.Rounds, &d.Rounds}, {&o.Missed, &d.Missed}, {&o.Window, &d.Window}} {
