@@ -42,6 +42,19 @@ type Folder struct {
 	format int // what FORMAT said
 }
 
+// notTaken is the error of a folder that could not be locked, with what to do other than stopping who holds it.
+func notTaken(path string, err error, other string) error {
+	held := (*disk.LockedError)(nil)
+	if !errors.As(err, &held) {
+		return fmt.Errorf("data folder %s: %w", path, err)
+	}
+	who := "another process"
+	if held.PID != 0 {
+		who = "process " + strconv.Itoa(held.PID)
+	}
+	return fmt.Errorf("data folder %s is in use by %s: stop it, or %s: %w", path, who, other, err)
+}
+
 // OpenFolder takes a data folder for this process, creating it (0700) when it is missing. A folder that another process
 // holds, that is not empty and not ours, or that has a newer layout (a *change.NewerError) is refused, unchanged. One with an older layout is
 // taken as it is, until Upgrade.
@@ -53,15 +66,8 @@ func OpenFolder(path string) (*Folder, error) {
 		return nil, fmt.Errorf("data folder %s: %w", path, err)
 	}
 	lock, err := disk.LockFile(filepath.Join(path, "LOCK"))
-	if held := (*disk.LockedError)(nil); errors.As(err, &held) {
-		who := "another process"
-		if held.PID != 0 {
-			who = "process " + strconv.Itoa(held.PID)
-		}
-		return nil, fmt.Errorf("data folder %s is in use by %s: stop it, or choose another folder: %w", path, who, err)
-	}
 	if err != nil {
-		return nil, fmt.Errorf("data folder %s: %w", path, err)
+		return nil, notTaken(path, err, "choose another folder")
 	}
 	f := &Folder{path: path, lock: lock}
 	if err := f.settle(); err != nil {

@@ -6,7 +6,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strconv"
 
 	"laaster/internal/kit/disk"
 )
@@ -30,15 +29,8 @@ func HoldFolder(path string) (*Folder, error) {
 		return nil, fmt.Errorf("data folder %s: %w", path, err)
 	}
 	lock, err := disk.HoldFile(filepath.Join(path, "LOCK"))
-	if held := (*disk.LockedError)(nil); errors.As(err, &held) {
-		who := "another process"
-		if held.PID != 0 {
-			who = "process " + strconv.Itoa(held.PID)
-		}
-		return nil, fmt.Errorf("data folder %s is in use by %s: stop it, or take a backup and look at that: %w", path, who, err)
-	}
 	if err != nil {
-		return nil, fmt.Errorf("data folder %s: %w", path, err)
+		return nil, notTaken(path, err, "take a backup and look at that")
 	}
 	return &Folder{path: path, lock: lock, format: format}, nil
 }

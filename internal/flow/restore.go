@@ -282,9 +282,8 @@ func deltasState(k *keeper, list *[]delta) {
 	}
 }
 
-// settled brings what follows from the state up to date once that is loaded.
-func (e *Engine) settled() {
-	e.x.seq, e.x.stamp = e.seq, e.stamp
+// measure adds up the state of all operators.
+func (e *Engine) measure() {
 	e.size = 0
 	for _, n := range e.steps {
 		e.size += n.size
@@ -292,6 +291,12 @@ func (e *Engine) settled() {
 	for _, v := range e.views {
 		e.size += v.sink.size
 	}
+}
+
+// settled brings what follows from the state up to date once that is loaded.
+func (e *Engine) settled() {
+	e.x.seq, e.x.stamp = e.seq, e.stamp
+	e.measure()
 	e.link()
 	e.findTimed()
 	e.countSeen()

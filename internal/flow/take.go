@@ -264,13 +264,7 @@ func (t *taking) rest() {
 		e.seen = t.mergeSeen()
 	}
 	e.seenMemory.Store(r.seenMemory.Load())
-	e.size = 0
-	for _, n := range e.steps {
-		e.size += n.size
-	}
-	for _, v := range e.views {
-		e.size += v.sink.size
-	}
+	e.measure()
 	e.link()
 	e.keepTime()
 	e.clock.started, e.clock.stamp, e.clock.now = r.clock.started, r.clock.stamp, r.clock.now

@@ -157,7 +157,7 @@ func VerifyAudit(ctx context.Context, o AuditOptions) (r *audit.Report, unasked 
 	switch err := n.lookAtLog(ctx, temp); {
 	case err == nil:
 		if v.Kin, err = n.kin(); err != nil {
-			return nil, "", errors.Join(err, n.shard.Close(), n.folder.Close())
+			return nil, "", errors.Join(err, n.closeStorage())
 		}
 		v.Log = func(fn func(*change.Batch) error) error { return n.shard.Replay(ctx, n.shard.First(), fn) }
 	case errors.As(err, new(*disk.LockedError)):
@@ -166,13 +166,7 @@ func VerifyAudit(ctx context.Context, o AuditOptions) (r *audit.Report, unasked 
 		unasked = "the log cannot be opened: " + err.Error()
 	}
 	r, err = audit.Verify(filepath.Join(o.Settings.Data, "audit"), v)
-	if n.shard != nil {
-		err = errors.Join(err, n.shard.Close())
-	}
-	if n.folder != nil {
-		err = errors.Join(err, n.folder.Close())
-	}
-	return r, unasked, err
+	return r, unasked, errors.Join(err, n.closeStorage())
 }
 
 // lookAtLog opens the log to read it, and changes nothing in the data folder. The log of an external server is opened as a start does.

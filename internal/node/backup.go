@@ -197,17 +197,7 @@ func Backup(ctx context.Context, o BackupOptions, w io.Writer) (_ *archive.Manif
 		return nil, fmt.Errorf("%s is not a data folder (%w)\n  hint: --data names it", o.Settings.Data, err)
 	}
 	n := &Node{opt: Options{Dir: o.Dir, Settings: o.Settings, Clock: o.Clock, Logger: o.Logger}}
-	defer func() {
-		if n.checkpoints != nil {
-			err = errors.Join(err, n.checkpoints.Close())
-		}
-		if n.shard != nil {
-			err = errors.Join(err, n.shard.Close())
-		}
-		if n.folder != nil {
-			err = errors.Join(err, n.folder.Close())
-		}
-	}()
+	defer func() { err = errors.Join(err, n.closeStorage()) }()
 	if err := n.openLog(ctx); err != nil {
 		return nil, err
 	}

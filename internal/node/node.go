@@ -544,6 +544,12 @@ func (n *Node) close() error {
 	if n.trail != nil {
 		err = errors.Join(err, n.trail.Close(n.opt.Clock.Now().UnixMicro()))
 	}
+	return errors.Join(err, n.closeStorage())
+}
+
+// closeStorage closes what is open of checkpoints, log and folder, in this order: the folder's lock is the last that is let go.
+func (n *Node) closeStorage() error {
+	var err error
 	if n.checkpoints != nil {
 		err = errors.Join(err, n.checkpoints.Close())
 	}

@@ -160,11 +160,7 @@ func (n *Node) resume(ctx context.Context, info checkpoint.Info) (err error) {
 	if err := n.usable(&info); err != nil {
 		return err
 	}
-	state, err := n.checkpoints.Load(info, n.suspect())
-	if err != nil {
-		return err
-	}
-	p, err := n.readPast(state)
+	state, p, err := n.load(info)
 	if err != nil {
 		return err
 	}
@@ -383,6 +379,16 @@ func (n *Node) recoverTables(ctx context.Context, first uint64) error {
 	return fmt.Errorf("the log begins at batch %d, and no checkpoint of it or later can be used\n  hint: laaster repair says what there is; or restore a backup", first)
 }
 
+// load opens a checkpoint and reads what it is of; its pages are read later.
+func (n *Node) load(info checkpoint.Info) (*checkpoint.State, *past, error) {
+	state, err := n.checkpoints.Load(info, n.suspect())
+	if err != nil {
+		return nil, nil, err
+	}
+	p, err := n.readPast(state)
+	return state, p, err
+}
+
 // rebuild computes every view from the tables of a checkpoint and the log behind it.
 func (n *Node) rebuild(ctx context.Context, info checkpoint.Info) (err error) {
 	defer func() {
@@ -391,11 +397,7 @@ func (n *Node) rebuild(ctx context.Context, info checkpoint.Info) (err error) {
 		}
 	}()
 	n.startOver()
-	state, err := n.checkpoints.Load(info, n.suspect())
-	if err != nil {
-		return err
-	}
-	p, err := n.readPast(state)
+	state, p, err := n.load(info)
 	if err != nil {
 		return err
 	}

@@ -394,12 +394,5 @@ func (n *Node) closeHistory() error {
 	}
 	n.serving.Stop()
 	n.group.Stop()
-	err = errors.Join(err, n.group.Wait(), n.serving.Wait())
-	if n.checkpoints != nil {
-		err = errors.Join(err, n.checkpoints.Close())
-	}
-	if n.shard != nil {
-		err = errors.Join(err, n.shard.Close())
-	}
-	return err
+	return errors.Join(err, n.group.Wait(), n.serving.Wait(), n.closeStorage())
 }

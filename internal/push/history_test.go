@@ -522,24 +522,13 @@ func runLogModel(t *testing.T, seed uint64) {
 	b := newLogBench(t, Options{Clock: run.System{}, Merge: time.Millisecond, PageBytes: 200 + r.IntN(2000), UnsentBytes: 4096,
 		Limits: wire.Limits{HeartbeatSeconds: 1}}, []int{1 << 11, 1 << 13}[r.IntN(2)], 1+r.IntN(20))
 	m.bench = b.bench
-	m.mu.worlds = []*world{m.world.clone()}
-	m.mu.moved = sync.NewCond(&m.mu.Mutex)
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ln.Close()
-	mux := http.NewServeMux()
-	mux.HandleFunc("GET /v1/views/{view}", m.hub.ServeView)
-	mux.HandleFunc("GET /v1/live", m.hub.ServeLive)
-	server := &http.Server{Handler: mux}
-	m.group.Go("server", func(context.Context) error { _ = server.Serve(ln); return nil })
-	defer server.Close()
+	addr, end := m.serve(t)
+	defer end()
 
 	clients := run.New(context.Background())
 	const epochs = 200
 	for i := range 8 {
-		c := &modelClient{m: m, addr: ln.Addr().String(), rand: rand.New(rand.NewPCG(seed, uint64(100+i))), events: i%4 == 3}
+		c := &modelClient{m: m, addr: addr, rand: rand.New(rand.NewPCG(seed, uint64(100+i))), events: i%4 == 3}
 		clients.Go(fmt.Sprint("client ", i), func(context.Context) error { return c.live(epochs) })
 	}
 	id := 0

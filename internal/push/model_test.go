@@ -319,30 +319,36 @@ func (m *model) awaitHead(seq uint64) {
 	}
 }
 
-func runModel(t *testing.T, seed uint64) {
-	r := rand.New(rand.NewPCG(seed, 7))
-	ring := []int{1 << 12, 1 << 14, 1 << 18}[r.IntN(3)]
-	m := &model{seed: seed, calm: seed%2 == 0, queries: randomQueries(r)}
-	m.bench = newBench(t, Options{Clock: run.System{}, Merge: time.Duration(1+r.IntN(3)) * time.Millisecond, PageBytes: 200 + r.IntN(2000),
-		FrameLogBytes: 500 + r.IntN(4000), UnsentBytes: 4096, Limits: wire.Limits{HeartbeatSeconds: 1}}, ring)
+// serve opens the hub to clients at addr until end is called.
+func (m *model) serve(t *testing.T) (addr string, end func()) {
+	t.Helper()
 	m.mu.worlds = []*world{m.world.clone()}
 	m.mu.moved = sync.NewCond(&m.mu.Mutex)
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer ln.Close()
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /v1/views/{view}", m.hub.ServeView)
 	mux.HandleFunc("GET /v1/live", m.hub.ServeLive)
 	server := &http.Server{Handler: mux}
 	m.group.Go("server", func(context.Context) error { _ = server.Serve(ln); return nil })
-	defer server.Close()
+	return ln.Addr().String(), func() { server.Close() }
+}
+
+func runModel(t *testing.T, seed uint64) {
+	r := rand.New(rand.NewPCG(seed, 7))
+	ring := []int{1 << 12, 1 << 14, 1 << 18}[r.IntN(3)]
+	m := &model{seed: seed, calm: seed%2 == 0, queries: randomQueries(r)}
+	m.bench = newBench(t, Options{Clock: run.System{}, Merge: time.Duration(1+r.IntN(3)) * time.Millisecond, PageBytes: 200 + r.IntN(2000),
+		FrameLogBytes: 500 + r.IntN(4000), UnsentBytes: 4096, Limits: wire.Limits{HeartbeatSeconds: 1}}, ring)
+	addr, end := m.serve(t)
+	defer end()
 
 	clients := run.New(context.Background())
 	const epochs = 600
 	for i := range 10 {
-		c := &modelClient{m: m, addr: ln.Addr().String(), rand: rand.New(rand.NewPCG(seed, uint64(100+i))), events: i%4 == 3}
+		c := &modelClient{m: m, addr: addr, rand: rand.New(rand.NewPCG(seed, uint64(100+i))), events: i%4 == 3}
 		clients.Go(fmt.Sprint("client ", i), func(context.Context) error { return c.live(epochs + 1) })
 	}
 	m.history(r, epochs)

@@ -86,7 +86,7 @@ func backfill(ctx context.Context, c *config) error {
 func (s *server) fill(ctx context.Context, c *config, events int) error {
 	const rows, at = 500, 4
 	g := run.New(ctx)
-	all, kept := bodies(rows), client()
+	all, kept := bodies(few, rows, anybody), client()
 	work := make(chan int)
 	for range at {
 		g.Go("filler", func(context.Context) error {

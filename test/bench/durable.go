@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -24,28 +23,10 @@ CREATE MATERIALIZED VIEW voters AS SELECT voter, count(*) AS votes, sum(points) 
 GRANT SELECT ON voters TO anon;
 `
 
-// voterBodies returns requests whose voters are among n.
-func voterBodies(count, rows, n int) [][]byte {
-	rng := rand.New(rand.NewPCG(3, 4))
-	out := make([][]byte, count)
-	for i := range out {
-		b := []byte{'['}
-		for r := range rows {
-			if r > 0 {
-				b = append(b, ',')
-			}
-			b = fmt.Appendf(b, `{"contestant":"C%02d","voter":"phone-%09d","points":%d,"note":"%032x%032x"}`,
-				rng.IntN(26), rng.IntN(n), rng.IntN(12)+1, rng.Uint64(), rng.Uint64())
-		}
-		out[i] = append(b, ']')
-	}
-	return out
-}
-
 // fillVoters writes events of so many voters, in requests of 500 rows, as fast as the server takes them.
 func (s *server) fillVoters(ctx context.Context, events, voters int) error {
 	const rows, at = 500, 4
-	all, kept := voterBodies(4096, rows, voters), client()
+	all, kept := bodies(4096, rows, voters), client()
 	g := run.New(ctx)
 	for w := range at {
 		g.Go("filler", func(ctx context.Context) error {
@@ -212,7 +193,7 @@ func checkpoints(ctx context.Context, c *config) error {
 	if err := s.openScreens(c.screens); err != nil {
 		return err
 	}
-	c.rows, c.bodies = 20, voterBodies(4096, 20, c.keys)
+	c.rows, c.bodies = 20, bodies(4096, 20, c.keys)
 	if _, err := s.load(ctx, c, rate); err != nil { // everything is warm
 		return err
 	}

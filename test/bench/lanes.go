@@ -31,7 +31,7 @@ type caller struct {
 // prepare makes whole requests of bodies.
 func prepare(host string, rows int) [][]byte {
 	var out [][]byte
-	for _, b := range bodies(rows) {
+	for _, b := range bodies(few, rows, anybody) {
 		head := fmt.Sprintf("POST /v1/tables/votes HTTP/1.1\r\nHost: %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n", host, len(b))
 		out = append(out, append([]byte(head), b...))
 	}

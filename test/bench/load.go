@@ -33,10 +33,16 @@ type placed struct {
 	seq uint64
 }
 
-// bodies returns requests of so many rows, different enough that nothing can be learned by heart.
-func bodies(rows int) [][]byte {
+// few is how many different requests are enough where it does not matter who votes.
+const (
+	few     = 16
+	anybody = 1e9 // voters
+)
+
+// bodies returns count requests of so many rows, of so many voters, different enough that nothing can be learned by heart.
+func bodies(count, rows, voters int) [][]byte {
 	rng := rand.New(rand.NewPCG(1, 2))
-	out := make([][]byte, 16)
+	out := make([][]byte, count)
 	for i := range out {
 		b := []byte{'['}
 		for r := range rows {
@@ -44,7 +50,7 @@ func bodies(rows int) [][]byte {
 				b = append(b, ',')
 			}
 			b = fmt.Appendf(b, `{"contestant":"C%02d","voter":"phone-%09d","points":%d,"note":"%032x%032x"}`,
-				rng.IntN(26), rng.IntN(1e9), rng.IntN(12)+1, rng.Uint64(), rng.Uint64())
+				rng.IntN(26), rng.IntN(voters), rng.IntN(12)+1, rng.Uint64(), rng.Uint64())
 		}
 		out[i] = append(b, ']')
 	}
@@ -79,7 +85,7 @@ func (s *server) loadUntil(ctx context.Context, c *config, rate int, sent func()
 	g := run.New(ctx)
 	all, kept := c.bodies, client()
 	if all == nil {
-		all = bodies(c.rows)
+		all = bodies(few, c.rows, anybody)
 	}
 	for w := range min(senders, total) {
 		g.Go("sender", func(context.Context) error {

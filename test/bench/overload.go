@@ -54,7 +54,7 @@ func (s *server) memory(name string) float64 {
 
 // capacity returns how many requests a second the server takes from clients that wait for their answers.
 func (s *server) capacity(ctx context.Context, c *config) (float64, error) {
-	all, kept := bodies(c.rows), client()
+	all, kept := bodies(few, c.rows, anybody), client()
 	defer kept.CloseIdleConnections()
 	var n atomic.Int64
 	g := run.New(ctx)
