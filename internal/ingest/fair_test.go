@@ -219,7 +219,7 @@ func TestProducerAtTheDoor(t *testing.T) {
 		key  string
 	}{
 		{Request{Rows: row, Producer: "p", Sequence: 3}, "", `"\x00p" 3 1`},
-		{Request{Rows: []byte(`{"a":null}`), Producer: "p", Sequence: 4}, "", `"\x00p" 4 0`},
+		{Request{Rows: []byte(`{"a":null}`), Producer: "p", Sequence: 4}, "", `"\x00p" 4 1`},
 		{Request{Rows: []byte(`[]`), Producer: "p", Sequence: 5}, "", `"\x00p" 5 0`},
 		{Request{Rows: []byte(`nonsense`), Producer: "p", Sequence: 6}, wire.InvalidJSON, ""},
 		{Request{Rows: row, Producer: "p"}, wire.InvalidRequest, ""},
@@ -303,7 +303,7 @@ func TestRefusalsArePaced(t *testing.T) {
 	_, _ = r.writer.refuses(other, app.LowPriority, "t", 2_000_000)
 	r.clock.Advance(500 * time.Millisecond)
 	longest := time.Duration(0)
-	for i := range 4000 { // 1,000 a second are told
+	for i := range 4000 { // 200 a second are told
 		p, wait := r.writer.refuses(flood, app.LowPriority, "t", 20_000)
 		if p == nil || wait < longest || i < 5 && wait > 0 {
 			t.Fatalf("refusal %d: %v, %s after %s", i, p, wait, longest)
@@ -321,6 +321,30 @@ func TestRefusalsArePaced(t *testing.T) {
 		t.Errorf("later: %s", wait)
 	}
 	r.close()
+}
+
+// ticking moves the clock by steps, as fast as it can, until stop is called.
+func (r *rig) ticking(t *testing.T, step time.Duration) (stop func()) {
+	t.Helper()
+	done := make(chan struct{})
+	g := run.New(t.Context())
+	g.Go("clock", func(context.Context) error {
+		for {
+			select {
+			case <-done:
+				return nil
+			default:
+				r.clock.Advance(step)
+				r.writer.Held()
+			}
+		}
+	})
+	return func() {
+		close(done)
+		if err := g.Wait(); err != nil {
+			t.Error(err)
+		}
+	}
 }
 
 // TestManyAtOnce runs everything at once: for the race detector.
@@ -352,27 +376,12 @@ func TestManyAtOnce(t *testing.T) {
 			return nil
 		})
 	}
-	stop := make(chan struct{})
-	clock := run.New(t.Context())
-	clock.Go("clock", func(context.Context) error {
-		for {
-			select {
-			case <-stop:
-				return nil
-			default:
-				r.clock.Advance(50 * time.Millisecond)
-				r.writer.Held()
-			}
-		}
-	})
+	stop := r.ticking(t, 50*time.Millisecond)
 	if err := g.Wait(); err != nil {
 		t.Error(err)
 	}
 	r.close()
-	close(stop)
-	if err := clock.Wait(); err != nil {
-		t.Error(err)
-	}
+	stop()
 	if n := r.writer.Held(); n != 0 {
 		t.Errorf("%d bytes are held", n)
 	}

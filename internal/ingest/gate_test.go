@@ -58,6 +58,7 @@ func (p *plant) send(who string, bytes int, priority app.Priority) {
 	switch {
 	case x.s.before(priority) == 0 && p.room(x.s, x.cost, priority, p.now):
 		p.take(x.s, x.cost)
+		p.checks(x.cost, 1)
 		p.charge(x.s, x.cost, p.now)
 		p.begin(x)
 	case p.hopeless(x.s, x.cost, priority, p.now):
@@ -83,6 +84,7 @@ func (p *plant) begin(x *planned) {
 	part.cost = x.cost
 	p.turns.push(x.s, part)
 	p.under[part] = x
+	p.checks(x.cost, -1)
 }
 
 // step moves the time by a millisecond.
@@ -253,7 +255,7 @@ func TestOverload(t *testing.T) {
 	}
 }
 
-// TestFlood: one that sends fifty times its share does not delay the others, nor take what they need.
+// TestFlood: one that sends fifty times its share has half of that, does not delay the others, nor takes what they need.
 func TestFlood(t *testing.T) {
 	for _, fixed := range []time.Duration{2 * time.Millisecond, 30 * time.Millisecond} {
 		const rate = 40e6
@@ -273,11 +275,11 @@ func TestFlood(t *testing.T) {
 		delete(p.delays, "flood")
 		with := at99(p.all())
 		t.Logf("p99 of the others %s, beside a flood %s; the flood has %.2f of the rate, the window is %d", normal, with, flood, p.window)
-		if with > normal*3 {
+		if with > normal*2 {
 			t.Errorf("p99 of the others is %s beside a flood, %s without", with, normal)
 		}
-		if flood < 0.4 {
-			t.Errorf("%.2f of the rate are left to who has more to send; 0.8 are free, and half of the window", flood)
+		if flood < 0.07 { // half of its share, which is a fifth; more of it would be ahead of too many writes of the others
+			t.Errorf("%.2f of the rate are left to who has more to send", flood)
 		}
 		for who, n := range p.refused {
 			if who != "flood" {
@@ -350,5 +352,37 @@ func TestPriorities(t *testing.T) {
 	t.Logf("let in: low %.2f, normal %.2f, high %.2f", part(app.LowPriority), part(app.NormalPriority), part(app.HighPriority))
 	if part(app.LowPriority) > 0.1 || part(app.HighPriority) < 1.3*part(app.NormalPriority) {
 		t.Errorf("let in: low %.2f, normal %.2f, high %.2f", part(app.LowPriority), part(app.NormalPriority), part(app.HighPriority))
+	}
+}
+
+// Writes that take long to check and never get to the log do not pull the measured rate down, and small writes of others pass them.
+func TestBombs(t *testing.T) {
+	rng := rand.New(rand.NewPCG(7, 7))
+	p := newPlant(30e6, 5*time.Millisecond, 32<<20)
+	good := load{"good", 500, 400e3, app.NormalPriority}
+	p.play(rng, 5*time.Second, good)
+	p.reset()
+	rate := p.gate.rate
+	for range 20 { // a bomb of a megabyte is checked for 300 ms, and refused
+		now := p.now
+		s := p.sender(auth.Principal{Subject: "bomb"}, now)
+		if p.room(s, 1<<20, app.NormalPriority, now) {
+			p.take(s, 1<<20)
+			p.checks(1<<20, 1)
+			p.charge(s, 1<<20, now)
+			p.play(rng, 300*time.Millisecond, good)
+			p.checks(1<<20, -1)
+			p.dropped += 1 << 20
+			p.leave(s, 1<<20, false)
+			p.admit(p.now)
+		} else {
+			p.play(rng, 300*time.Millisecond, good)
+		}
+	}
+	if p.gate.rate < rate/2 {
+		t.Errorf("the rate is %.1f MB/s after bombs, %.1f before", p.gate.rate/1e6, rate/1e6)
+	}
+	if p.refused["good"] > 0 || len(p.delays["good"]) == 0 {
+		t.Errorf("%d good writes were refused, %d passed", p.refused["good"], len(p.delays["good"]))
 	}
 }

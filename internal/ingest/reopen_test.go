@@ -372,6 +372,7 @@ func TestWriterHistories(t *testing.T) {
 			p  *part
 		}
 		var all []sent
+		stop := r.ticking(t, 100*time.Microsecond) // who has a line waits for its turn
 		for i := range 120 {
 			x := newPart(rng.IntN(20_000))
 			x.entry.Request = []byte(fmt.Sprint("r", i))
@@ -387,6 +388,7 @@ func TestWriterHistories(t *testing.T) {
 				r.clock.Advance(time.Duration(rng.IntN(3000)) * time.Millisecond)
 			}
 		}
+		stop()
 		r.writer.Close(wire.NewProblem(wire.Draining, "test ends"))
 		if err := r.group.Wait(); err != nil {
 			t.Fatalf("seed %d: %v", seed, err)

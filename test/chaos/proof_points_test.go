@@ -425,16 +425,31 @@ func TestLedgerPoints(t *testing.T) {
 		}
 		t.Run(s.name, func(t *testing.T) {
 			p := newProver(t)
-			file := filepath.Join(t.TempDir(), "hits")
-			if s.run(p, "LAASTER_CRASH_HITS="+file) {
-				t.Fatal("it died without a crash point")
+			renew := func() {
+				must(t, errors.Join(p.r.Close(), p.disk.unmount()))
+				p = newProver(t)
 			}
-			p.settled()
-			b, err := os.ReadFile(file)
-			must(t, err)
-			names := strings.Fields(string(b))
-			slices.Sort(names)
-			names = slices.Compact(names)
+			file := filepath.Join(t.TempDir(), "hits")
+			var names []string
+			for look, news := 0, 0; look-news < 3; look++ { // which points it comes to; what depends on chance takes several looks
+				if look > 0 && (!s.slow || !whole) {
+					break
+				}
+				if look > 0 && s.fresh {
+					renew()
+				}
+				if s.run(p, "LAASTER_CRASH_HITS="+file) {
+					t.Fatal("it died without a crash point")
+				}
+				p.settled()
+				b, err := os.ReadFile(file)
+				must(t, err)
+				all := strings.Fields(string(b))
+				slices.Sort(all)
+				if all = slices.Compact(all); len(all) > len(names) {
+					names, news = all, look
+				}
+			}
 			for _, name := range names {
 				if !s.slow {
 					met[name] = true
@@ -448,8 +463,7 @@ func TestLedgerPoints(t *testing.T) {
 				met[name] = true
 				for try := 0; hit[name] < each && try < 6*each; try++ {
 					if p.runs++; s.fresh || p.runs > 25 { // the log of one is never trimmed whole
-						must(t, errors.Join(p.r.Close(), p.disk.unmount()))
-						p = newProver(t)
+						renew()
 					}
 					nth := []int{1, 2, 1 + p.rng.IntN(5), 1 + p.rng.IntN(20), 1 + p.rng.IntN(60)}[(hit[name]+p.rng.IntN(2))%5]
 					if try > each {
