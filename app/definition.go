@@ -1,6 +1,9 @@
 package app
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // Definition is everything that one app.sql declares, in the order of the file. Names are unique over tables and views
 // together and are stored folded as PostgreSQL folds them.
@@ -9,7 +12,16 @@ type Definition struct {
 	Tables   []*Table
 	Channels []*Table // tables WITH (channel) or WITH (presence): Ephemeral is set; they are not among Tables
 	Views    []*View
+	Roles    []string // CREATE ROLE: those that a token may claim; grants to others are allowed and lead nowhere
 	Grants   []Grant
+	Policies []Policy
+	Members  map[string]bool // tables whose rows a policy asks for: they are kept for it, whoever may read them
+	Secured  map[string]bool // relations with ROW LEVEL SECURITY enabled: a role sees and writes the rows that policies let through
+}
+
+// Readable reports whether somebody needs the rows of a table: who may read it, or a policy.
+func (d *Definition) Readable(table string) bool {
+	return d.Members[table] || slices.ContainsFunc(d.Grants, func(g Grant) bool { return g.Relation == table && g.Allow&Select != 0 })
 }
 
 // Table is one CREATE TABLE: where events enter.
@@ -24,6 +36,7 @@ type Table struct {
 	Priority Priority // WITH (priority = …)
 	Checks   []Check
 	Options  map[string]string // the WITH options that were given (owner, version, event_time, lateness, …), values as text
+	Schemas  []Schema          // WITH (schema = …): of jsonb columns, ascending by column
 
 	Ephemeral *Ephemeral // nil: the rows are in the log
 }
@@ -63,6 +76,13 @@ type Column struct {
 	Type    Type
 	NotNull bool
 	Default string // SQL text of the DEFAULT expression; empty when there is none
+}
+
+// Schema is the JSON Schema that the values of one jsonb column follow.
+type Schema struct {
+	Column int    // index into Columns
+	File   string // as app.sql names it, relative to its folder
+	Text   string // JSON without white space
 }
 
 // Check is one CHECK constraint. PostgreSQL's rule holds: NULL passes.
@@ -105,4 +125,16 @@ type Grant struct {
 	Role     string // "anon" is the role of callers without a token; "public" is every role
 	Relation string // name of a table or of a view
 	Allow    Privilege
+	Columns  []int // of the relation, ascending: what Allow is limited to; nil: all columns. Never of DELETE
+}
+
+// Policy is one CREATE POLICY, as in PostgreSQL: of the permissive ones that apply to a caller one must hold, of the restrictive ones all.
+type Policy struct {
+	Name        string
+	Relation    string
+	For         Privilege // FOR ALL: all four
+	Roles       []string  // TO; "public" is every role
+	Restrictive bool
+	Using       string // SQL text of the condition for rows that are there; empty when there is none
+	Check       string // SQL text of the condition for rows that are written; empty: Using holds for them, too
 }

@@ -24,8 +24,9 @@ type Settings struct {
 	Data      string   `yaml:"data"`       // data folder, relative to the app folder. Default .laaster
 	Backbone  string   `yaml:"backbone"`   // "embedded" (default), "memory", or nats://host:port of an external server
 	Stream    string   `yaml:"stream"`     // name of the log on an external server: each app there needs its own. Default LAASTER
-	Auth      string   `yaml:"auth"`       // "" (default: loopback only) or "anonymous": serve other addresses without tokens
+	Auth      Auth     `yaml:"auth"`       // whose tokens are believed. Default: nobody's, and loopback only
 	PlainHTTP bool     `yaml:"plain_http"` // TLS ends elsewhere: serve other addresses than loopback without it
+	TLS       TLS      `yaml:"tls"`        // the listeners' own certificate. Default: none
 	Origins   []string `yaml:"origins"`    // browser origins allowed besides the server's own and loopback, as scheme://host[:port]
 	Drain     Duration `yaml:"drain"`      // longest graceful stop. Default 8s, 0s to 9s
 	// Durability is what an acknowledgement promises, named in each answer: durable (default: synced to disk), buffered (survives the process,
@@ -78,26 +79,31 @@ type Audit struct {
 
 // Limits bounds what the server holds. Each has a behaviour at the bound, named here.
 type Limits struct {
-	Row           Bytes    `yaml:"row"`            // one encoded row; larger: too_large. Default 256KiB, 1KiB to 512KiB
-	Body          Bytes    `yaml:"body"`           // one request body; larger: too_large. Default 8MiB, 1KiB to 64MiB
-	Pending       Bytes    `yaml:"pending"`        // writes waiting for the log; full: wait, then busy. Default 32MiB, 2MiB to 1GiB
-	PendingWait   Duration `yaml:"pending_wait"`   // how long a write waits for room before busy. Default 2s, 0s to 30s
-	DedupeWindow  Duration `yaml:"dedupe_window"`  // how long ids and idempotency keys are remembered. Default 10m, 1s to 24h
-	DedupeMemory  Bytes    `yaml:"dedupe_memory"`  // memory for them; full: busy. Default 256MiB, 1MiB to 16GiB
-	MemoryLog     Bytes    `yaml:"memory_log"`     // the whole log with backbone: memory; full: no more writes. Default 1GiB, 1MiB to 64GiB
-	ViewState     Bytes    `yaml:"view_state"`     // what one view's operators keep; more: it stops. Default 1GiB, 1MiB to 64GiB
-	State         Bytes    `yaml:"state"`          // what all keep together; more: the largest stops. Default 4GiB, 1MiB to 256GiB
-	Memory        Bytes    `yaml:"memory"`         // of state and rows held in memory; what is beyond is read from the checkpoint when needed. Default 8GiB, 1MiB to 1TiB
-	JoinRows      int      `yaml:"join_rows"`      // rows of one side of a join under one key; more: the view stops. Default 10000000, 1 to 1000000000
-	Ring          Bytes    `yaml:"ring"`           // recent epochs for resuming clients; older: a snapshot. Default 16MiB, 64KiB to 1GiB
-	Connections   int      `yaml:"connections"`    // live connections; more: busy. Default 10000, 1 to 1000000
-	Subscriptions int      `yaml:"subscriptions"`  // of one connection; more: too_many. Default 1000, 1 to 10000
-	Frame         Bytes    `yaml:"frame"`          // one frame from a client; larger: too_large and close. Default 1MiB, 1KiB to 16MiB
-	Requests      Bytes    `yaml:"requests"`       // all requests being read, checked, answered; full: busy. Default 64MiB, 1MiB to 16GiB
-	Sockets       int      `yaml:"sockets"`        // open HTTP connections, WebSockets apart; more: busy, closed. Default 8000, 8 to 1000000
-	RequestHeader Duration `yaml:"request_header"` // longest wait for a request's header. Default 5s, 1s to 60s
-	RequestBody   Duration `yaml:"request_body"`   // longest wait for its body; later: 408 and close. Default 30s, 1s to 10m
-	Stall         Duration `yaml:"stall"`          // longest wait for a client to take a part of its answer; later: cut. Default 30s, 1s to 10m
+	Row            Bytes    `yaml:"row"`             // one encoded row; larger: too_large. Default 256KiB, 1KiB to 512KiB
+	Body           Bytes    `yaml:"body"`            // one request body; larger: too_large. Default 8MiB, 1KiB to 64MiB
+	Pending        Bytes    `yaml:"pending"`         // writes waiting for the log; full: wait, then busy. Default 32MiB, 2MiB to 1GiB
+	PendingWait    Duration `yaml:"pending_wait"`    // how long a write waits for room before busy. Default 2s, 0s to 30s
+	DedupeWindow   Duration `yaml:"dedupe_window"`   // how long ids and idempotency keys are remembered. Default 10m, 1s to 24h
+	DedupeMemory   Bytes    `yaml:"dedupe_memory"`   // memory for them; full: busy. Default 256MiB, 1MiB to 16GiB
+	MemoryLog      Bytes    `yaml:"memory_log"`      // the whole log with backbone: memory; full: no more writes. Default 1GiB, 1MiB to 64GiB
+	ViewState      Bytes    `yaml:"view_state"`      // what one view's operators keep; more: it stops. Default 1GiB, 1MiB to 64GiB
+	State          Bytes    `yaml:"state"`           // what all keep together; more: the largest stops. Default 4GiB, 1MiB to 256GiB
+	Memory         Bytes    `yaml:"memory"`          // of state and rows held in memory; what is beyond is read from the checkpoint when needed. Default 8GiB, 1MiB to 1TiB
+	JoinRows       int      `yaml:"join_rows"`       // rows of one side of a join under one key; more: the view stops. Default 10000000, 1 to 1000000000
+	Ring           Bytes    `yaml:"ring"`            // recent epochs for resuming clients; older: a snapshot. Default 16MiB, 64KiB to 1GiB
+	Connections    int      `yaml:"connections"`     // live connections; more: busy. Default 10000, 1 to 1000000
+	Subscriptions  int      `yaml:"subscriptions"`   // of one connection; more: too_many. Default 1000, 1 to 10000
+	Frame          Bytes    `yaml:"frame"`           // one frame from a client; larger: too_large and close. Default 1MiB, 1KiB to 16MiB
+	Requests       Bytes    `yaml:"requests"`        // all requests being read, checked, answered; full: busy. Default 64MiB, 1MiB to 16GiB
+	Sockets        int      `yaml:"sockets"`         // open HTTP connections, WebSockets apart; more: busy, closed. Default 8000, 8 to 1000000
+	AddressSockets int      `yaml:"address_sockets"` // of these from one address, IPv6 by its /64; not counted for loopback and with plain_http. Default 1000, 1 to 1000000
+	RequestHeader  Duration `yaml:"request_header"`  // longest wait for a request's header. Default 5s, 1s to 60s
+	RequestBody    Duration `yaml:"request_body"`    // longest wait for its body; later: 408 and close. Default 30s, 1s to 10m
+	Stall          Duration `yaml:"stall"`           // longest wait for a client to take a part of its answer; later: cut. Default 30s, 1s to 10m
+	ReadTime       Duration `yaml:"read_time"`       // computing the answer to one read; longer: too_large. Default 10s, 100ms to 10m
+	ReadMemory     Bytes    `yaml:"read_memory"`     // sorting the rows of one read; more: too_large. Default 32MiB, 64KiB to 1GiB
+	Rates          Rates    `yaml:"rates"`           // how much each caller may do; more: rate_limited. Default: as much as there is room for
+	Abuse          Abuse    `yaml:"abuse"`           // callers who do nothing but harm
 }
 
 // Bytes is a size: a number with an optional unit B, KiB, MiB or GiB.
@@ -110,15 +116,18 @@ type Duration time.Duration
 func DefaultSettings() Settings {
 	return Settings{
 		Listen: "127.0.0.1:8080", Admin: "127.0.0.1:8081", Data: ".laaster", Backbone: "embedded", Stream: "LAASTER", Drain: Duration(8 * time.Second),
-		Durability: "durable",
+		Durability: "durable", Auth: defaultAuth(),
 		Checkpoint: Checkpoint{Every: Duration(30 * time.Second), LogBytes: 64 << 20, CopyEvery: Duration(time.Hour)},
 		Disk:       Disk{LowWater: 256 << 20, Reserve: 16 << 20},
 		Scrub:      Scrub{Rate: 5 << 20, Every: Duration(24 * time.Hour)},
+		TLS:        TLS{HSTS: Duration(365 * 24 * time.Hour)},
 		Limits: Limits{
 			Row: 256 << 10, Body: 8 << 20, Pending: 32 << 20, PendingWait: Duration(2 * time.Second),
 			DedupeWindow: Duration(10 * time.Minute), DedupeMemory: 256 << 20, MemoryLog: 1 << 30, ViewState: 1 << 30, State: 4 << 30, Memory: 8 << 30, JoinRows: 10_000_000, Ring: 16 << 20,
-			Connections: 10000, Subscriptions: 1000, Frame: 1 << 20, Requests: 64 << 20, Sockets: 8000,
+			Connections: 10000, Subscriptions: 1000, Frame: 1 << 20, Requests: 64 << 20, Sockets: 8000, AddressSockets: 1000,
 			RequestHeader: Duration(5 * time.Second), RequestBody: Duration(30 * time.Second), Stall: Duration(30 * time.Second),
+			ReadTime: Duration(10 * time.Second), ReadMemory: 32 << 20,
+			Rates: defaultRates(), Abuse: defaultAbuse(),
 		},
 	}
 }
@@ -228,14 +237,14 @@ func keys() []string {
 	for _, b := range d.bounds() {
 		out = append(out, b.key)
 	}
-	return append(out, "auth", "plain_http", "origins", "checkpoint.copy", "encryption.keys", "audit.witness")
+	return append(out, "auth", "auth.issuers", "plain_http", "origins", "checkpoint.copy", "encryption.keys", "audit.witness")
 }
 
 func (s *Settings) bounds() []bound {
 	l := &s.Limits
 	out := []bound{
-		address("listen", s.Listen, s.Auth == "anonymous" && s.PlainHTTP),
-		address("admin", s.Admin, false),
+		address("listen", s.Listen, s.Auth.Open(), s.TLS.On() || s.PlainHTTP),
+		address("admin", s.Admin, s.TLS.Admin(), s.TLS.Admin()),
 		backbone(s.Backbone),
 		stream(s.Stream),
 		duration("drain", s.Drain, 0, 9*time.Second),
@@ -266,10 +275,15 @@ func (s *Settings) bounds() []bound {
 		size("limits.frame", l.Frame, 1<<10, 16<<20),
 		size("limits.requests", l.Requests, 1<<20, 16<<30),
 		count("limits.sockets", l.Sockets, 8, 1000000),
+		count("limits.address_sockets", l.AddressSockets, 1, 1000000),
 		duration("limits.request_header", l.RequestHeader, time.Second, time.Minute),
 		duration("limits.request_body", l.RequestBody, time.Second, 10*time.Minute),
 		duration("limits.stall", l.Stall, time.Second, 10*time.Minute),
+		duration("limits.read_time", l.ReadTime, 100*time.Millisecond, 10*time.Minute),
+		size("limits.read_memory", l.ReadMemory, 64<<10, 1<<30),
 	}
+	out = append(out, s.TLS.bounds()...)
+	out = append(append(out, l.Rates.bounds()...), l.Abuse.bounds()...)
 	if l.Requests < 2*l.Body {
 		out = append(out, bound{"limits.requests", l.Requests.String() + " is too small for limits.body " + l.Body.String(),
 			"at least twice limits.body: a request is held as it came and as rows"})
@@ -277,9 +291,7 @@ func (s *Settings) bounds() []bound {
 	if s.Data == "" {
 		out = append(out, bound{"data", "is empty", "name a folder, such as .laaster"})
 	}
-	if s.Auth != "" && s.Auth != "anonymous" {
-		out = append(out, bound{"auth", strconv.Quote(s.Auth) + " is not known", "leave it out, or say anonymous"})
-	}
+	out = append(out, s.Auth.bounds()...)
 	for i, o := range s.Origins {
 		if u, err := url.Parse(o); err != nil || u.Host == "" || u.Scheme == "" || u.Path != "" || u.RawQuery != "" {
 			out = append(out, bound{fmt.Sprintf("origins[%d]", i), strconv.Quote(o) + " is not an origin", "write scheme://host[:port], without a path"})
@@ -288,8 +300,15 @@ func (s *Settings) bounds() []bound {
 	return out
 }
 
-// address checks a listen address: without tokens and TLS only loopback is served, unless the settings say so in words.
-func address(key, value string, open bool) bound {
+// LoopbackHost reports whether a host, without a port, is this machine by its name or number.
+func LoopbackHost(host string) bool {
+	ip := net.ParseIP(strings.Trim(host, "[]"))
+	return strings.EqualFold(host, "localhost") || ip != nil && ip.IsLoopback()
+}
+
+// address checks a listen address: what is not loopback is served only to callers who can be told apart, over lines that nobody reads on; or when the
+// settings say so in words.
+func address(key, value string, identified, encrypted bool) bound {
 	host, port, err := net.SplitHostPort(value)
 	if err != nil {
 		return bound{key, strconv.Quote(value) + " is not an address", "write host:port, such as 127.0.0.1:8080"}
@@ -297,15 +316,20 @@ func address(key, value string, open bool) bound {
 	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n > 65535 {
 		return bound{key, "port " + strconv.Quote(port) + " is not a number from 0 to 65535", "write host:port, such as 127.0.0.1:8080"}
 	}
-	ip := net.ParseIP(host)
-	if host == "localhost" || ip != nil && ip.IsLoopback() || open {
+	if LoopbackHost(host) || identified && encrypted {
 		return bound{key: key}
 	}
 	if key == "admin" {
-		return bound{key, value + " is not a loopback address", "the admin listener has no credentials of its own yet: keep it on 127.0.0.1"}
+		return bound{key, value + " is not a loopback address", "keep it on 127.0.0.1, or have it ask for certificates: tls: {cert, key, client_ca}"}
 	}
-	return bound{key, value + " is not a loopback address, and there is neither a token issuer nor TLS",
-		"to serve it all the same, say auth: anonymous and plain_http: true (or --plain-http)"}
+	const tokens, tls = "name a token issuer under auth, or say auth: anonymous", "set tls: {cert, key}, or plain_http: true (or --plain-http) when TLS ends elsewhere"
+	switch {
+	case identified:
+		return bound{key, value + " is not a loopback address, and there is no TLS", tls}
+	case encrypted:
+		return bound{key, value + " is not a loopback address, and there is no token issuer", tokens}
+	}
+	return bound{key, value + " is not a loopback address, and there is neither a token issuer nor TLS", tokens + "; and " + tls}
 }
 
 func backbone(value string) bound {

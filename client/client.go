@@ -57,6 +57,7 @@ type Client struct {
 	subs       map[string]*Subscription
 	n          int    // subscriptions made
 	cursor     string // position of the last epoch
+	holder     string // of the token that the last connection began with, see holder
 	state      State
 	session    *session        // the WebSocket; nil between two
 	streaming  bool            // event streams are in use

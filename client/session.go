@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -170,6 +171,25 @@ func (c *Client) bearer(ctx context.Context) (string, *Problem) {
 	return t, nil
 }
 
+// holder is what of a JWT decides what may be seen: all of its claims but those that differ from one to the next of the same login. Empty for what is
+// no JWT.
+func holder(token string) string {
+	parts := strings.Split(token, ".")
+	if len(parts) != 3 {
+		return ""
+	}
+	text, err := base64.RawURLEncoding.DecodeString(parts[1])
+	var claims map[string]json.RawMessage
+	if err != nil || json.Unmarshal(text, &claims) != nil {
+		return ""
+	}
+	for _, name := range []string{"exp", "iat", "nbf", "jti"} {
+		delete(claims, name)
+	}
+	text, _ = json.Marshal(claims) // they were read
+	return string(text)
+}
+
 // connect is one WebSocket from the first byte to the last.
 func (c *Client) connect(ctx context.Context) ending {
 	end := ending{retryAfter: -1}
@@ -287,7 +307,10 @@ func (c *Client) begin(s *session, sock *socket, token string) {
 		room = helloMost
 	}
 	room -= len(encode(h)) + len(`,"subscribe":[]`)
+	was := c.holder
+	c.holder = holder(token)
 	for _, sub := range c.ordered() {
+		sub.state.complete = sub.state.complete && was == c.holder // somebody else's rows do not go on
 		sub.state.pages, sub.state.reported, sub.state.reason, sub.state.again = nil, "", "", time.Time{}
 		f := sub.request(c.cursor)
 		size := len(encode(f)) + 1

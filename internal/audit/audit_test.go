@@ -40,7 +40,7 @@ func body(i int) string {
 // open opens a trail; the test's end does not close it.
 func open(t *testing.T, dir, witness string) *audit.Trail {
 	t.Helper()
-	trail, err := audit.Open(dir, witness, nil)
+	trail, err := audit.Open(dir, witness, nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -216,7 +216,7 @@ func TestBroken(t *testing.T) {
 	whole := read(t, dir, "trail")
 	for name, b := range map[string][]byte{"changed": bytes.Replace(whole, []byte("app 7"), []byte("app 8"), 1), "cut below the seal": firstLines(whole, 79)} {
 		write(t, dir, "trail", b)
-		_, err := audit.Open(dir, "", nil)
+		_, err := audit.Open(dir, "", nil, nil)
 		if broken := (*audit.Broken)(nil); !errors.As(err, &broken) {
 			t.Errorf("%s: %v", name, err)
 		}

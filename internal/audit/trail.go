@@ -48,7 +48,8 @@ type Trail struct {
 // Open opens the trail in dir, or begins one. An end that a crash cut short is taken away: the log brings it again. Any other line that does not
 // fit is a [*Broken], and nothing is changed: what is there is evidence. Each seal also goes to the file witness, unless that is empty. kin are
 // the ids of the logs of one lineage, in which a batch has one sequence: after a repair the log brings the same records under another id.
-func Open(dir, witness string, kin []string) (_ *Trail, err error) {
+// each, unless it is nil, is called with the act of every record.
+func Open(dir, witness string, kin []string, each func(act []byte)) (_ *Trail, err error) {
 	if err := disk.Folder(dir); err != nil {
 		return nil, err
 	}
@@ -70,7 +71,7 @@ func Open(dir, witness string, kin []string) (_ *Trail, err error) {
 	if t.seals, err = os.OpenFile(filepath.Join(dir, sealsFile), os.O_CREATE|os.O_RDWR, 0o600); err != nil {
 		return nil, err
 	}
-	whole, err := t.read()
+	whole, err := t.read(each)
 	if err != nil {
 		return nil, err
 	}
@@ -127,7 +128,7 @@ func nameOf(pub ed25519.PublicKey) string {
 }
 
 // read goes through the whole trail, so that nothing is appended to a broken one, and returns where its last whole line ends.
-func (t *Trail) read() (whole int64, err error) {
+func (t *Trail) read(each func(act []byte)) (whole int64, err error) {
 	err = eachLine(t.trail, func(n int, line []byte, ended bool) error {
 		if !ended {
 			return nil // a write that a crash cut short
@@ -141,9 +142,26 @@ func (t *Trail) read() (whole int64, err error) {
 		}
 		t.last, t.number, t.log, t.seq, t.index = d, r.Number, r.Log, r.Seq, r.Index
 		whole += int64(len(line)) + 1
+		if each != nil {
+			each(r.Act)
+		}
 		return nil
 	})
 	return whole, err
+}
+
+// Read tells each of the acts of a trail that is not open: that of a log before this one. Nothing is changed. No trail has no acts.
+func Read(dir string, each func(act []byte)) error {
+	f, err := os.Open(filepath.Join(dir, trailFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer f.Close() //nolint:errcheck // read only
+	_, err = (&Trail{trail: f}).read(each)
+	return err
 }
 
 const remedyTrail = "Keep the folder audit as evidence; laaster audit verify says what is wrong; move it away to begin a new trail"

@@ -7,7 +7,7 @@ import { problem, Problem } from './problem.ts'
 import { Meter, type Pulse } from './pulse.ts'
 import { Queue, type OfflineOptions, type QueuedWrite, type QueueEvent } from './queue.ts'
 import { timers, transitions, type StateEvent } from './states.ts'
-import { expiry } from './token.ts'
+import { claims } from './token.ts'
 import { Writer, type WriteOptions, type WriteResult } from './writes.ts'
 import type { ClientFrame, EpochFrame, ServerFrame, SubscribeRequest, WelcomeFrame, WireRow } from './wire.ts'
 
@@ -94,6 +94,8 @@ export class Client<S extends AnySchema = Untyped> {
   #subs = new Map<string, Collection>()
   #n = 0
   #cursor: string | undefined
+  #holder: string | undefined // what of the token decides what may be seen
+  #shown: string | undefined // the same of the token that the rows came by
   #state: State = { name: 'connecting', attempt: 0, retryAt: 0 }
   #states = new Listeners<State>()
   #epochs = new Listeners<EpochEvent>()
@@ -348,7 +350,9 @@ export class Client<S extends AnySchema = Untyped> {
   #use(token: string | undefined): void {
     this.#bearer = token
     this.#env.clearTimeout(this.#expires)
-    const left = token && typeof this.#token === 'function' ? expiry(token) - this.now() : NaN
+    const { exp, iat, nbf, jti, ...holder } = claims(token) // these differ from one token to the next of the same login
+    this.#holder = JSON.stringify(holder)
+    const left = typeof this.#token === 'function' ? exp! * 1000 - this.now() : NaN
     if (left > 0 && left < 2 ** 31 && this.#state.name !== 'closed') {
       this.#expires = this.#env.setTimeout(() => void this.#renew(), Math.max(left / 2, left - timers.token_ahead))
     }
@@ -372,8 +376,10 @@ export class Client<S extends AnySchema = Untyped> {
     const subscribe: SubscribeRequest[] = []
     for (const c of this.#subs.values()) {
       c.reset()
+      if (this.#shown !== this.#holder) c.complete = false // somebody else's rows do not go on
       subscribe.push(c.request(this.#cursor))
     }
+    this.#shown = this.#holder
     this.#asked = new Set(this.#subs.keys())
     return {
       type: 'hello',

@@ -1,8 +1,8 @@
-/** When a JWT ends, in ms of the server's clock; NaN when it does not say, or is none. @internal */
-export function expiry(token: string): number {
+/** The claims of a JWT; none of what is no JWT. @internal */
+export function claims(token: string | undefined): Record<string, unknown> & { exp?: number } {
   try {
-    return JSON.parse(atob(token.split('.')[1]!.replace(/-/g, '+').replace(/_/g, '/'))).exp * 1000
+    return JSON.parse(atob(token!.split('.')[1]!.replace(/-/g, '+').replace(/_/g, '/'))) || {}
   } catch {
-    return NaN
+    return {}
   }
 }

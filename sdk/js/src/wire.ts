@@ -137,7 +137,7 @@ export interface WireProblem {
 /** HelloFrame opens the conversation: the first frame of every connection, once. */
 export interface HelloFrame {
   type: 'hello'
-  /** not supported yet: refused, so that nobody takes himself for known */
+  /** whom the connection speaks for; left out: anon, or whom the request's header said */
   token?: string
   /** for the server's log */
   client?: ClientName
@@ -216,7 +216,7 @@ export interface SignalFrame {
   value: WireRow | null
 }
 
-/** TokenFrame renews the token of a connection. Not supported yet. */
+/** TokenFrame renews the token of a connection: another token of the same subject. Subscriptions go on, seeing what the new one allows. A token that is not believed is answered with an error and changes nothing; one of another subject ends the connection, to be opened anew. */
 export interface TokenFrame {
   type: 'token'
   token: string

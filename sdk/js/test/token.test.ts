@@ -1,14 +1,36 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { connect } from '../src/index.ts'
-import { expiry } from '../src/token.ts'
+import { claims } from '../src/token.ts'
 import { settle, World } from './fake.ts'
 
 const jwt = (exp: number) => `x.${Buffer.from(JSON.stringify({ exp, name: 'ÿ?>' })).toString('base64url')}.y`
 
 test('when a token ends', () => {
-  assert.equal(expiry(jwt(1234)), 1_234_000)
-  for (const other of ['', 'opaque', 'a.b.c', 'x.e30.y']) assert.ok(Number.isNaN(expiry(other)), other)
+  assert.deepEqual(claims(jwt(1234)).exp, 1234)
+  for (const other of [undefined, '', 'opaque', 'a.b.c', 'x.e30.y', 'x.bnVsbA.y']) assert.deepEqual(claims(other), {}, other)
+})
+
+test('whose rows go on', async () => {
+  const as = (claims: object) => `x.${Buffer.from(JSON.stringify(claims)).toString('base64url')}.y`
+  const w = new World()
+  const tokens = [as({ sub: 'a', jti: 1 }), as({ sub: 'a', jti: 2 }), as({ sub: 'b', jti: 3 })]
+  const client = connect('http://server', { environment: w.environment, token: () => tokens.shift()! })
+  const c = client.subscribe('tally')
+  await w.socket.welcome()
+  await w.socket.say({ type: 'snapshot', id: 's1', position: 'p-1', key: ['k'], rows: [{ k: 'a' }], more: false })
+  for (const from of [undefined, null]) { // goes on as the same, and begins anew as another
+    await w.socket.cut()
+    await w.time.advance(5_000)
+    const hello = await w.socket.welcome()
+    assert.equal(hello.subscribe![0]!.from, from)
+    assert.equal(hello.resume, 'p-1')
+    if (from === undefined) await w.socket.say({ type: 'resumed', id: 's1', position: 'p-1' })
+  }
+  assert.deepEqual(c.rows, [{ k: 'a' }])
+  await w.socket.say({ type: 'snapshot', id: 's1', position: 'p-2', key: ['k'], rows: [{ k: 'b' }], more: false })
+  assert.deepEqual(c.rows, [{ k: 'b' }])
+  client.close()
 })
 
 test('a JWT is renewed before its end, in band', async () => {
