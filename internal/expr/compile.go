@@ -52,6 +52,8 @@ func Compile(n *Node, in *change.Layout) (Func, error) {
 		return compileCoalesce(args), nil
 	case KIn:
 		return compileIn(n, args), nil
+	case KSure:
+		return compileSure(args[0], args[1]), nil
 	}
 	return nil, fmt.Errorf("expr: node of kind %d cannot be compiled", n.Kind)
 }

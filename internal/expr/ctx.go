@@ -9,13 +9,16 @@ import (
 // Ctx is what an expression may see, and its scratch memory. The zero value is ready. Not safe for concurrent use; one
 // per goroutine, reused from row to row.
 type Ctx struct {
-	Row     change.Row // the input row, under the layout that was given to Compile
-	Now     int64      // now(): microseconds since 1970 UTC
-	Subject []byte     // auth_subject()
-	Role    []byte     // auth_role()
+	Row     change.Row                               // the input row, under the layout that was given to Compile
+	Now     int64                                    // now(): microseconds since 1970 UTC
+	Subject []byte                                   // auth_subject()
+	Role    []byte                                   // auth_role()
+	Claim   func(path string) (text string, ok bool) // auth_claim(); nil: the caller has none
 
 	scratch []byte                    // bytes of produced values since Reset
 	stack   []change.Value            // arguments of calls with many arguments, elements of arrays
+	work    int                       // matching since the last Bound
+	most    int                       // of work; 0: any
 	slot    int                       // where in stack the operands of the innermost comparison with an array are
 	regexps map[string]*pattern       // of patterns that are not constants
 	zones   map[string]*time.Location // of names that are not constants

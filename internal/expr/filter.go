@@ -53,6 +53,7 @@ type Filter struct {
 	terms  []*Node // the condition: all of them
 	cond   *Node   // their conjunction; nil: every row
 	match  Func
+	layout *change.Layout // of the relation's rows
 }
 
 // Equal is a condition column = value that every row of a filter's result meets.
@@ -62,11 +63,14 @@ type Equal struct {
 }
 
 // ParseFilter reads a raw query string without parameters that begin with '_'. The error is a *FilterError.
-func ParseFilter(rel *Relation, query string) (*Filter, error) {
+func ParseFilter(rel *Relation, query string) (*Filter, error) { return ParseVisible(rel, nil, query) }
+
+// ParseVisible is ParseFilter for somebody who sees only those columns of rel for which visible is true; nil: all of them. Others are not there.
+func ParseVisible(rel *Relation, visible []bool, query string) (*Filter, error) {
 	if len(query) > maxFilterText {
 		return nil, &FilterError{badFilter, fmt.Sprintf("the filter takes %d bytes, the limit is %d", len(query), maxFilterText), "", "ask for less at once"}
 	}
-	p := &filterParser{rel: rel, f: &Filter{Limit: -1}}
+	p := &filterParser{rel: rel, visible: visible, f: &Filter{Limit: -1, layout: rel.Layout}}
 	for _, pair := range strings.Split(query, "&") {
 		if pair == "" {
 			continue
@@ -177,18 +181,23 @@ func (p *filterParser) orders(value string) error {
 }
 
 func (p *filterParser) done() (*Filter, error) {
-	f := p.f
+	if err := p.f.compile(); err != nil {
+		return nil, typed(err, "")
+	}
+	return p.f, nil
+}
+
+// compile makes the condition of the terms.
+func (f *Filter) compile() error {
 	if len(f.terms) == 0 {
-		return f, nil
+		return nil
 	}
 	var err error
 	if f.cond, err = And(f.terms, -1); err != nil {
-		return nil, typed(err, "")
+		return err
 	}
-	if f.match, err = Compile(f.cond, p.rel.Layout); err != nil {
-		return nil, typed(err, "")
-	}
-	return f, nil
+	f.match, err = Compile(f.cond, f.layout)
+	return err
 }
 
 // typed turns an error of the expression builders into a filter's.
@@ -198,6 +207,42 @@ func typed(err error, field string) error {
 		return &FilterError{badFilter, t.Msg, field, t.Hint}
 	}
 	return &FilterError{badFilter, err.Error(), field, ""}
+}
+
+// And returns a filter that lets through what f does and for which cond holds too: a condition over the columns of the relation that f was
+// parsed for. Its terms count as f's own, and come first: what f asks is not asked about a row for which cond does not hold. nil: f as it is.
+func (f *Filter) And(cond *Node) *Filter {
+	if cond == nil {
+		return f
+	}
+	g := *f
+	first, both := []*Node{cond}, []*Node{cond}
+	if cond.Kind == KAnd {
+		first = cond.Args
+	}
+	g.terms = slices.Concat(first, f.terms)
+	if f.cond != nil {
+		both = append(both, f.cond)
+	}
+	holds, err := Compile(cond, f.layout)
+	if err == nil {
+		g.cond, err = And(both, -1)
+	}
+	if err != nil { // not a condition over these columns: nothing is let through rather than everything
+		g.cond, g.match = BoolLit(false, -1), func(*Ctx) (change.Value, error) { return change.Value{}, err }
+		return &g
+	}
+	g.match = holds
+	if rest := f.match; rest != nil {
+		g.match = func(c *Ctx) (change.Value, error) {
+			v, err := holds(c)
+			if err != nil || !v.True() {
+				return v, err
+			}
+			return rest(c)
+		}
+	}
+	return &g
 }
 
 // Cond returns the condition over the relation's columns; nil: every row.

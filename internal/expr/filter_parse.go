@@ -11,27 +11,35 @@ import (
 
 // filterParser reads PostgREST's filter grammar: column=operator.value, and=(…), or=(…), not. before either.
 type filterParser struct {
-	rel   *Relation
-	f     *Filter
-	terms int
+	rel     *Relation
+	visible []bool // of its columns; nil: all
+	f       *Filter
+	terms   int
 }
 
 // column finds a column by name.
 func (p *filterParser) column(name string) (int, error) {
 	for i := range p.rel.Columns {
-		if p.rel.Columns[i].Name == name {
+		if p.rel.Columns[i].Name == name && p.sees(i) {
 			return i, nil
 		}
 	}
-	names := make([]string, len(p.rel.Columns))
+	names := make([]string, 0, len(p.rel.Columns))
 	for i, c := range p.rel.Columns {
-		names[i] = c.Name
+		if p.sees(i) {
+			names = append(names, c.Name)
+		}
 	}
 	hint := "its columns are " + short(strings.Join(names, ", "))
 	if near := Closest(name, names); near != "" {
 		hint = "did you mean " + near + "?"
 	}
 	return 0, &FilterError{unknownColumn, p.rel.Name + " has no column " + strconv.Quote(short(name)), short(name), hint}
+}
+
+// sees says whether column i is there for whoever asks.
+func (p *filterParser) sees(i int) bool {
+	return p.visible == nil || i < len(p.visible) && p.visible[i]
 }
 
 // operand returns the left side: a column, or a path into a jsonb column (data->a->>b).

@@ -29,7 +29,10 @@ func buildLike(n *Node, _ *change.Layout, args []Func) (Func, error) {
 			return strict1(func(_ *Ctx, a change.Value) (change.Value, error) { return change.Bool(match(a.B) != not), nil }, args[0]), nil
 		}
 	}
-	return strict2(func(_ *Ctx, a, b change.Value) (change.Value, error) {
+	return strict2(func(c *Ctx, a, b change.Value) (change.Value, error) {
+		if err := c.spend(len(a.B) * len(b.B)); err != nil {
+			return a, err
+		}
 		ok, err := like(a.B, b.B, fold)
 		return change.Bool(ok != not), err
 	}, args[0], args[1]), nil

@@ -153,11 +153,11 @@ func buildMatchedGroup(n *Node, in *change.Layout) (Func, error) {
 	}, x), nil
 }
 
-func regexpLike(_ *Ctx, p *pattern, flags regexpFlags, args []change.Value) (change.Value, error) {
+func regexpLike(c *Ctx, p *pattern, flags regexpFlags, args []change.Value) (change.Value, error) {
 	if err := hasGlobal("regexp_like", flags); err != nil {
 		return change.Value{}, err
 	}
-	ok, err := p.match(args[0].B)
+	ok, err := p.match(c, args[0].B)
 	return change.Bool(ok), err
 }
 

@@ -18,7 +18,9 @@ type Relation struct {
 	Numbered bool
 	Order    []app.OrderBy
 	Table    *TableRules // nil for views
-	Trace    *Trace      // nil: the relation's rows cannot be told from the log alone
+	Secured  bool        // a caller sees and writes the rows that Rules let through; without a rule none
+	Rules    []RowRule
+	Trace    *Trace // nil: the relation's rows cannot be told from the log alone
 }
 
 // Trace is a fact of relations whose rows can be found again by what the log says: each row is made of one row of one append-only table, in
@@ -68,7 +70,7 @@ type RowCheck struct {
 // Kind says what a Node is.
 type Kind uint8
 
-// The kinds of nodes.
+// The kinds of nodes. Their numbers are in logs: new ones come last.
 const (
 	KColumn   Kind = iota + 1 // Col of the input row
 	KConst                    // Value
@@ -85,6 +87,8 @@ const (
 	KSubject                  // auth_subject()
 	KRole                     // auth_role()
 	KIn                       // Args[0] IN (Args[1], …), three-valued; all of one type
+	KMember                   // Args[0] IN Set; only in conditions of policies, and never computed: see [Node.WithSets]
+	KSure                     // Args[0], and Args[1] where that fails
 )
 
 // Node is a bound expression: names are resolved, types are known, casts are explicit. Build nodes with the functions
@@ -96,5 +100,6 @@ type Node struct {
 	Value change.Value
 	Func  *Function
 	Args  []*Node
-	Pos   int // byte offset in the source text, for errors; -1 when there is none
+	Set   *Membership // of KMember
+	Pos   int         // byte offset in the source text, for errors; -1 when there is none
 }

@@ -44,6 +44,11 @@ func (n *Node) print(b *strings.Builder) {
 	case KIn:
 		n.printList(b, "(", "", " IN ", n.Args[:1])
 		n.printList(b, "(", ", ", "))", n.Args[1:])
+	case KMember:
+		n.printList(b, "(", "", " IN (", n.Args)
+		b.WriteString(n.Set.String() + "))")
+	case KSure:
+		n.printList(b, "SURE(", ", ", ")", n.Args)
 	case KNow:
 		b.WriteString("now()")
 	case KSubject:

@@ -154,9 +154,12 @@ func regexpSize(re *syntax.Regexp) int {
 	return n
 }
 
-func (p *pattern) match(text []byte) (bool, error) {
+func (p *pattern) match(c *Ctx, text []byte) (bool, error) {
 	if len(text)*p.size > maxRegexpWork {
 		return false, tooCostly()
+	}
+	if err := c.spend(len(text) * p.size); err != nil {
+		return false, err
 	}
 	return p.re.Match(text), nil
 }
@@ -294,8 +297,8 @@ func buildRegexp(n *Node, _ *change.Layout, args []Func) (Func, error) {
 	not, flags := op[0] == '!', regexpFlags{fold: op[len(op)-1] == '*'}
 	if k := n.Args[1]; k.Kind == KConst && !k.Value.Null {
 		if p, err := compileRegexp(k.Value.B, flags); err == nil {
-			return strict1(func(_ *Ctx, a change.Value) (change.Value, error) {
-				ok, err := p.match(a.B)
+			return strict1(func(c *Ctx, a change.Value) (change.Value, error) {
+				ok, err := p.match(c, a.B)
 				return change.Bool(ok != not), err
 			}, args[0]), nil
 		}
@@ -305,7 +308,7 @@ func buildRegexp(n *Node, _ *change.Layout, args []Func) (Func, error) {
 		if err != nil {
 			return a, err
 		}
-		ok, err := p.match(a.B)
+		ok, err := p.match(c, a.B)
 		return change.Bool(ok != not), err
 	}, args[0], args[1]), nil
 }

@@ -12,6 +12,7 @@ type binder struct {
 	clause string          // for messages: "WHERE", "CHECK", "DEFAULT"
 	scope  *scope          // nil: no columns
 	view   bool            // within a view: no time, no caller, no chance
+	policy bool            // within a policy: a sub-query is a membership
 	aggs   *aggregates     // nil: no aggregates here
 	inside bool            // within the arguments of an aggregate
 	window bool            // within the arguments of a window function
@@ -70,6 +71,9 @@ func (b *binder) build(e syntax.Expr) (*expr.Node, error) {
 		b.c.collation(e.Collation)
 		return b.expr(e.X), nil
 	case *syntax.SubQuery:
+		if b.policy && e.Kind == syntax.Exists {
+			return b.exists(e.Query, e.Span), nil
+		}
 		return b.subQuery(e), nil
 	case *syntax.Array:
 		return b.array(e, app.Unknown)
@@ -103,6 +107,13 @@ func (b *binder) test(e syntax.Expr) (*expr.Node, error) {
 	case *syntax.Between:
 		return expr.Between(b.expr(e.X), b.expr(e.Lo), b.expr(e.Hi), e.Symmetric, e.Not, at.Pos)
 	case *syntax.In:
+		if e.Query != nil && b.policy {
+			n := b.membership(e.X, e.Query, e.Span)
+			if e.Not {
+				return expr.Not(n, e.Pos)
+			}
+			return n, nil
+		}
 		if e.Query != nil {
 			return b.inQuery(e), nil
 		}
@@ -111,6 +122,9 @@ func (b *binder) test(e syntax.Expr) (*expr.Node, error) {
 		}
 		return expr.In(b.expr(e.X), b.list(e.List), e.Not, at.Pos)
 	case *syntax.Quantified:
+		if e.Query != nil && b.policy && e.Name == "=" && !e.All {
+			return b.membership(e.L, e.Query, e.Span), nil
+		}
 		if e.Query != nil {
 			return b.quantified(e), nil
 		}

@@ -185,8 +185,8 @@ func (b *binder) steady(n *expr.Node, name string, at syntax.Span) {
 	case n.Kind == expr.KNow && b.clause != "WHERE" && b.clause != "HAVING":
 		b.c.fail(at, "let rows in and out by the time with WHERE col > now() - interval '1 hour'; for the time of the newest row: max(col)",
 			"now() is not allowed in %s: every row would change at every moment", clauseName(b.clause))
-	case n.Kind == expr.KSubject || n.Kind == expr.KRole:
-		b.c.fail(at, "a view is the same for all readers; filter when reading", "%s() is not allowed in a view", name)
+	case n.Kind == expr.KSubject || n.Kind == expr.KRole || name == "auth_claim":
+		b.c.fail(at, "a view is the same for all readers; CREATE POLICY on it says which rows a reader sees", "%s() is not allowed in a view", name)
 	case n.Kind == expr.KCall && n.Func.Volatility == expr.Stable:
 		b.c.fail(at, "give it both arguments: "+name+"(time1, time2)", "%s with one argument is not allowed in a view: it counts from today, which changes without an event", name)
 	case n.Kind == expr.KCall && n.Func.Volatility == expr.Volatile:

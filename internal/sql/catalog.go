@@ -21,13 +21,16 @@ const maxID = 1 << 30
 // Catalog is the definition of an app as an entry of the log carries it, in JSON. It says how to decode every row in the
 // log, and what the next definition is compared with. Expressions are in the canonical text of package expr.
 type Catalog struct {
-	Format    int            `json:"format"`
-	Semantics int            `json:"semantics"` // see [Semantics]
-	Source    string         `json:"source"`    // the text of app.sql
-	NextTable uint32         `json:"next_table"`
-	Tables    []CatalogTable `json:"tables"`
-	Views     []CatalogView  `json:"views"`
-	Grants    []CatalogGrant `json:"grants"`
+	Format    int             `json:"format"`
+	Semantics int             `json:"semantics"` // see [Semantics]
+	Source    string          `json:"source"`    // the text of app.sql
+	NextTable uint32          `json:"next_table"`
+	Tables    []CatalogTable  `json:"tables"`
+	Views     []CatalogView   `json:"views"`
+	Grants    []CatalogGrant  `json:"grants"`
+	Roles     []string        `json:"roles,omitempty"`
+	Secured   []string        `json:"secured,omitempty"` // relations with row level security, sorted
+	Policies  []CatalogPolicy `json:"policies,omitempty"`
 	// Channels are here to be compared: the log has no rows of theirs. They have no id and no versions.
 	Channels []CatalogChannel `json:"channels,omitempty"`
 }
@@ -49,6 +52,15 @@ type CatalogTable struct {
 	AppendOnly bool              `json:"append_only,omitempty"`
 	Checks     []CatalogCheck    `json:"checks,omitempty"`
 	Options    map[string]string `json:"options,omitempty"`
+	Contracts  []CatalogContract `json:"contracts,omitempty"` // ascending by Since; the last of a column is in effect
+}
+
+// CatalogContract is the JSON Schema of a column in rows of a schema version and of later ones, up to the next contract of the column.
+type CatalogContract struct {
+	Since  uint32 `json:"since"` // schema version of the table
+	Column string `json:"column"`
+	File   string `json:"file,omitempty"`
+	Text   string `json:"text,omitempty"` // empty: the column has no schema any more
 }
 
 // CatalogVersion is one schema version of a table.
@@ -80,13 +92,16 @@ type CatalogView struct {
 	Columns []CatalogColumn `json:"columns"`
 	Key     []string        `json:"key"`
 	Order   string          `json:"order,omitempty"`
+	// Compatibility is what the view promises its readers; empty: that columns and their types stay.
+	Compatibility string `json:"compatibility,omitempty"`
 }
 
 // CatalogGrant is what one role may do with one relation.
 type CatalogGrant struct {
-	Role     string `json:"role"`
-	Relation string `json:"relation"`
-	Allow    string `json:"allow"`
+	Role     string   `json:"role"`
+	Relation string   `json:"relation"`
+	Allow    string   `json:"allow"`
+	Columns  []string `json:"columns,omitempty"` // what Allow is limited to; absent: all columns
 }
 
 // JSON returns the document. The same catalog gives the same bytes.
@@ -186,7 +201,7 @@ func (c *compiler) version(r *relation) {
 			rules.Versions = append(rules.Versions, expr.TableVersion{Version: v.Version, Columns: v.Columns, Layout: change.ColumnLayout(cols[:v.Columns])})
 		}
 	}
-	if !samePrefix(old.Columns, cols) || len(cols) > last.Columns {
+	if !samePrefix(old.Columns, cols) || len(cols) > last.Columns || !sameContracts(old, r.table) {
 		rules.Version++
 		rules.Versions = append(rules.Versions, expr.TableVersion{Version: rules.Version, Columns: len(cols), Layout: rules.Layout})
 	}
@@ -260,10 +275,12 @@ func (c *compiler) catalog() *Catalog {
 	}
 	for _, r := range c.rels {
 		if r.table != nil {
-			doc.Tables = append(doc.Tables, catalogTable(r))
+			t := catalogTable(r)
+			t.Contracts = contracts(c.prev.table(r.name), r.table, r.rel.Table.Version)
+			doc.Tables = append(doc.Tables, t)
 			continue
 		}
-		v := CatalogView{Name: r.name, Hash: r.plan.Hash, Columns: catalogColumns(r.view.Columns), Key: []string{}}
+		v := CatalogView{Name: r.name, Hash: r.plan.Hash, Columns: catalogColumns(r.view.Columns), Key: []string{}, Compatibility: r.view.Options["compatibility"]}
 		for _, k := range r.rel.Key {
 			v.Key = append(v.Key, r.rel.Columns[k].Name)
 		}
@@ -273,9 +290,7 @@ func (c *compiler) catalog() *Catalog {
 	for _, r := range c.channels {
 		doc.Channels = append(doc.Channels, catalogChannel(r))
 	}
-	for _, g := range c.def.Grants {
-		doc.Grants = append(doc.Grants, CatalogGrant{g.Role, g.Relation, privilegeNames(g.Allow)})
-	}
+	c.access(doc)
 	return doc
 }
 

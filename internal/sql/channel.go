@@ -138,8 +138,12 @@ func (c *compiler) ephemeralOption(o syntax.Option, t *app.Table) {
 // countOption checks an option that is a whole number.
 func (c *compiler) countOption(key string, v *syntax.OptionValue) {
 	n, err := strconv.Atoi(v.Text)
-	if v.Kind != syntax.OptNumber || err != nil || n < 1 || n > maxListUpTo {
-		c.fail(v.Span, "for example: "+key+" = 100", "%s is a whole number from 1 to %d", key, maxListUpTo)
+	most := maxListUpTo
+	if key == "burst" {
+		most = maxBurst
+	}
+	if v.Kind != syntax.OptNumber || err != nil || n < 1 || n > most {
+		c.fail(v.Span, "for example: "+key+" = 100", "%s is a whole number from 1 to %d", key, most)
 	}
 }
 

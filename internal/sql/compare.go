@@ -29,6 +29,9 @@ type Difference struct {
 	Remedy  string `json:"remedy,omitempty"` // of a refused one: what to do instead
 	// Force says of a refused one that only readers would miss something: it can be forced.
 	Force bool `json:"force,omitempty"`
+	// Relation is the table or view that a refused one is about, and Breaks who writes or reads it, as far as is known.
+	Relation string   `json:"relation,omitempty"`
+	Breaks   []string `json:"breaks,omitempty"`
 }
 
 // String returns the difference as one line.
@@ -51,14 +54,20 @@ func (d Difference) String() string {
 // Compare says whether a program may follow the definition in the log, and lists every difference. It panics on a program
 // that Compile did not make.
 func Compare(old *Catalog, program *flow.Program) (Change, []Difference) {
+	return CompareHeld(old, program, func(string, uint32) bool { return true })
+}
+
+// CompareHeld is Compare for a log that still has rows of some schema versions of its tables: contracts of others bind nobody any more.
+func CompareHeld(old *Catalog, program *flow.Program, held func(table string, version uint32) bool) (Change, []Difference) {
 	now, err := ParseCatalog(program.Catalog)
 	if err != nil {
 		panic("sql: " + err.Error())
 	}
-	d := &differ{}
+	d := &differ{held: held}
 	read := reread(old)
 	for i := range now.Tables {
 		t := &now.Tables[i]
+		d.relation = t.Name
 		if o := read.table(t.Name); o != nil {
 			d.table(o, t)
 		} else {
@@ -67,12 +76,13 @@ func Compare(old *Catalog, program *flow.Program) (Change, []Difference) {
 	}
 	for i := range old.Tables {
 		if o := &old.Tables[i]; now.table(o.Name) == nil {
+			d.relation = o.Name
 			d.refuse("table "+o.Name, "exists", "is gone", "put it back: its rows are in the log; to begin anew, use another data folder")
 		}
 	}
 	d.views(old, now)
 	d.channels(old, now)
-	d.grants(old, now)
+	d.accessChanges(read, now)
 	if old.Semantics != now.Semantics {
 		d.note("engine", fmt.Sprint("semantics ", old.Semantics), fmt.Sprint("semantics ", now.Semantics, ": every view is rebuilt"))
 	}
@@ -91,10 +101,15 @@ func Forcible(differences []Difference) bool {
 	return !slices.ContainsFunc(differences, func(d Difference) bool { return d.Refused && !d.Force })
 }
 
+// AtStart reports whether a server may begin with what is refused among differences: columns of views alone, whose readers are not connected yet.
+func AtStart(differences []Difference) bool {
+	return !slices.ContainsFunc(differences, func(d Difference) bool { return d.Refused && !(d.Force && strings.Contains(d.What, ", column ")) })
+}
+
 // reread returns old with the expressions of its tables in the canonical text of this version, which may print them otherwise
 // than the version that wrote them: it compiles the old source. What no longer compiles is left as it is.
 func reread(old *Catalog) *Catalog {
-	p, _ := Compile("app.sql", []byte(old.Source), nil)
+	p, _ := CompileFiles("app.sql", []byte(old.Source), nil, old.files())
 	if p == nil {
 		return old
 	}
@@ -103,6 +118,7 @@ func reread(old *Catalog) *Catalog {
 		return old
 	}
 	out := *old
+	out.Policies = fresh.Policies
 	out.Tables = slices.Clone(old.Tables)
 	for i := range out.Tables {
 		t := &out.Tables[i]
@@ -120,14 +136,18 @@ func reread(old *Catalog) *Catalog {
 }
 
 // differ collects differences.
-type differ struct{ list []Difference }
+type differ struct {
+	list     []Difference
+	relation string // that is compared
+	held     func(table string, version uint32) bool
+}
 
 func (d *differ) note(what, old, now string) {
 	d.list = append(d.list, Difference{What: what, Old: old, New: now})
 }
 
 func (d *differ) refuse(what, old, now, remedy string) {
-	d.list = append(d.list, Difference{What: what, Old: old, New: now, Refused: true, Remedy: remedy})
+	d.list = append(d.list, Difference{What: what, Old: old, New: now, Refused: true, Remedy: remedy, Relation: d.relation})
 }
 
 const restart = "undo it, or begin anew with another data folder"
@@ -143,11 +163,12 @@ func (d *differ) table(old, now *CatalogTable) {
 	}
 	d.columns(what, old, now)
 	d.checks(what, old, now)
+	d.contracts(what, old, now)
 	for _, k := range slices.Sorted(maps.Keys(union(old.Options, now.Options))) {
 		o, n := old.Options[k], now.Options[k]
 		switch {
 		case o == n:
-		case k == "owner" || k == "version" || k == "audit" || k == "priority":
+		case k == "owner" || k == "version" || k == "audit" || k == "priority" || k == "rate" || k == "burst" || k == "schema" || k == "compatibility":
 			d.note(what+", option "+k, cmp.Or(o, "none"), cmp.Or(n, "none"))
 		default:
 			d.refuse(what+", option "+k, cmp.Or(o, "none"), cmp.Or(n, "none"), restart)
@@ -257,6 +278,9 @@ func (d *differ) views(old, now *Catalog) {
 	for _, v := range now.Views {
 		o, was := before[v.Name]
 		delete(before, v.Name)
+		if d.relation = v.Name; was {
+			d.viewColumns(&o, &v, old.Grants)
+		}
 		switch {
 		case !was:
 			d.note("view "+v.Name, "", "new")
@@ -267,23 +291,8 @@ func (d *differ) views(old, now *Catalog) {
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(before)) {
+		d.relation = name
 		d.refuse("view "+name, "exists", "is gone", "put it back: somebody may read it; without GRANT SELECT nobody can")
 		d.list[len(d.list)-1].Force = true
-	}
-}
-
-func (d *differ) grants(old, now *Catalog) {
-	text := func(c *Catalog) map[string]string {
-		m := map[string]string{}
-		for _, g := range c.Grants {
-			m[g.Role+" on "+g.Relation] = g.Allow
-		}
-		return m
-	}
-	o, n := text(old), text(now)
-	for _, k := range slices.Sorted(maps.Keys(union(o, n))) {
-		if o[k] != n[k] {
-			d.note("grant to "+k, cmp.Or(o[k], "none"), cmp.Or(n[k], "none"))
-		}
 	}
 }

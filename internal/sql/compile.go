@@ -24,8 +24,15 @@ const (
 // Compile makes a program of the text of an app.sql; file is its name for messages. prev is the definition that the log
 // holds now, nil for a new log: tables keep its ids and versions. With an error among the diagnostics the program is
 // nil. Whether the program may follow prev is for [Compare] to say.
+//
+// The files that the text names are those that prev has; [CompileFiles] reads others.
 func Compile(file string, src []byte, prev *Catalog) (*flow.Program, []Diagnostic) {
-	c := &compiler{file: file, src: string(src), prev: prev, byName: map[string]*relation{}}
+	return CompileFiles(file, src, prev, prev.files())
+}
+
+// CompileFiles is Compile with the files that the text names.
+func CompileFiles(file string, src []byte, prev *Catalog, files Files) (*flow.Program, []Diagnostic) {
+	c := &compiler{file: file, src: string(src), prev: prev, files: files, byName: map[string]*relation{}}
 	c.def = &app.Definition{Source: c.src}
 	list, errs := syntax.Parse(c.src)
 	c.list = list
@@ -35,6 +42,9 @@ func Compile(file string, src []byte, prev *Catalog) (*flow.Program, []Diagnosti
 	c.broken = len(errs) > 0
 	c.tables(list)
 	c.rest(list)
+	if c.bad == 0 {
+		c.accessChecks()
+	}
 	if n := c.bad - len(c.diags); n > 0 {
 		c.diags = append(c.diags, locate(c.file, c.src, len(c.src), len(c.src), Error, "too many errors: "+plural(n, "more error")+" not shown", ""))
 	}
@@ -58,6 +68,7 @@ type compiler struct {
 	file      string
 	src       string
 	prev      *Catalog
+	files     Files
 	list      []syntax.Statement
 	def       *app.Definition
 	byName    map[string]*relation
@@ -72,10 +83,14 @@ type compiler struct {
 	steps     int    // of joining the sub-queries of a view
 	viewAt    int    // where the view stands
 	known     map[flow.Plan]*facts
-	aside     *scope // what stands beside a sub-query in FROM that is being bound, for hints
-	keepAll   bool   // of the view being bound: its joins keep every row for ever
-	highGates bool   // of the view being bound: gates of now() stay above joins
-	broken    bool   // the text has syntax errors: a name that is unknown may be in a part that could not be read
+	aside     *scope                 // what stands beside a sub-query in FROM that is being bound, for hints
+	keepAll   bool                   // of the view being bound: its joins keep every row for ever
+	highGates bool                   // of the view being bound: gates of now() stay above joins
+	grantAt   []syntax.Span          // of each of def.Grants
+	policyAt  []syntax.Span          // of each of def.Policies
+	securedAt map[string]syntax.Span // of each of def.Secured
+	roleAt    map[string]syntax.Span // where a role is named first
+	broken    bool                   // the text has syntax errors: a name that is unknown may be in a part that could not be read
 }
 
 // relation is a table or view that was declared. One with errors of its own is broken: it has a name but no columns, and
@@ -174,7 +189,7 @@ func (c *compiler) tables(list []syntax.Statement) {
 	}
 }
 
-// rest declares the views and grants in the order of the file.
+// rest declares the views and who may do what, in the order of the file.
 func (c *compiler) rest(list []syntax.Statement) {
 	for _, s := range list {
 		c.nodes = 0
@@ -187,6 +202,12 @@ func (c *compiler) rest(list []syntax.Statement) {
 				c.grant(s)
 			case *syntax.Comment:
 				c.comment(s)
+			case *syntax.CreateRole:
+				c.createRole(s)
+			case *syntax.AlterTable:
+				c.alterTable(s)
+			case *syntax.CreatePolicy:
+				c.createPolicy(s)
 			default:
 				c.refuse(s)
 			}
@@ -194,18 +215,10 @@ func (c *compiler) rest(list []syntax.Statement) {
 	}
 }
 
-// refuse answers statements that are read but do nothing yet.
+// refuse answers statements that are read but do nothing.
 func (c *compiler) refuse(s syntax.Statement) {
-	switch s := s.(type) {
-	case *syntax.Select:
+	if s, ok := s.(*syntax.Select); ok {
 		c.fail(firstLine(c.src, s.At()), "to keep its result up to date: CREATE MATERIALIZED VIEW name AS SELECT ..", "a query alone declares nothing")
-	case *syntax.CreateRole:
-		c.fail(firstLine(c.src, s.At()), "roles need no declaration: GRANT to the role name that tokens carry; callers without a token are anon",
-			"CREATE ROLE is not supported yet")
-	case *syntax.CreatePolicy:
-		c.fail(firstLine(c.src, s.At()), "GRANT on a view with a WHERE clause limits the rows that a role sees", "CREATE POLICY is not supported yet")
-	case *syntax.AlterTable:
-		c.fail(firstLine(c.src, s.At()), "GRANT on a view with a WHERE clause limits the rows that a role sees", "row level security is not supported yet")
 	}
 }
 

@@ -7,9 +7,14 @@ import (
 	"testing"
 )
 
-// TestDocs: the SQL of the reference page is one app that compiles, without a warning.
+// TestDocs: the SQL of a reference page is one app that compiles, without a warning.
 func TestDocs(t *testing.T) {
-	page, err := os.ReadFile("../../docs/sql.md")
+	docsApp(t, "sql.md", 5)
+	docsApp(t, "access.md", 0)
+}
+
+func docsApp(t *testing.T, name string, views int) {
+	page, err := os.ReadFile("../../docs/" + name)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -17,7 +22,7 @@ func TestDocs(t *testing.T) {
 	for _, m := range regexp.MustCompile("(?s)```sql\n(.*?)```").FindAllSubmatch(page, -1) {
 		app.Write(m[1])
 	}
-	if p, diags := Compile("docs/sql.md", []byte(app.String()), nil); p == nil || len(diags) > 0 || len(p.Views) < 5 {
+	if p, diags := Compile("docs/"+name, []byte(app.String()), nil); p == nil || len(diags) > 0 || len(p.Views) < views {
 		t.Errorf("%s", Render(diags))
 	}
 }

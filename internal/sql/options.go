@@ -20,6 +20,9 @@ const (
 	emitOption
 	priorityOption
 	countOption
+	schemaOption
+	compatibilityOption
+	rateOption
 )
 
 // tableOptions are the keys of WITH (..) on a table.
@@ -37,11 +40,19 @@ func tableOptions(key string) (optionKind, bool) {
 		return intervalOption, true
 	case "priority":
 		return priorityOption, true
+	case "schema":
+		return schemaOption, true
+	case "compatibility":
+		return compatibilityOption, true
+	case "rate":
+		return rateOption, true
+	case "burst":
+		return countOption, true
 	}
 	return 0, false
 }
 
-const tableOptionNames = "append_only audit event_time lateness idle ttl dedupe priority channel presence list_up_to owner version"
+const tableOptionNames = "append_only audit event_time lateness idle ttl dedupe priority rate burst channel presence list_up_to owner version schema compatibility"
 
 // viewOptionKinds are the keys of WITH (..) on a view.
 func viewOptionKinds(key string) (optionKind, bool) {
@@ -52,11 +63,13 @@ func viewOptionKinds(key string) (optionKind, bool) {
 		return textOption, true
 	case "emit":
 		return emitOption, true
+	case "compatibility":
+		return compatibilityOption, true
 	}
 	return 0, false
 }
 
-const viewOptionNames = "emit allow_unbounded owner version"
+const viewOptionNames = "emit allow_unbounded owner version compatibility"
 
 // tableOptionsOf checks WITH (..) of a table and returns the values as text.
 func (c *compiler) tableOptionsOf(list []syntax.Option, t *app.Table) map[string]string {
@@ -97,6 +110,8 @@ func (c *compiler) togetherOptions(o syntax.Option, t *app.Table, all []syntax.O
 			c.report(o.Span, Warning, "event_time has no effect: rows of a table with a primary key may change at any time, so windows over them never close",
 				"if rows are never changed, say append_only")
 		}
+	case "rate", "burst":
+		c.rateOption(o, all)
 	case "dedupe":
 		if !appendOnly || len(t.PrimaryKey) == 0 {
 			c.fail(o.Span, "declare a PRIMARY KEY and append_only; the rows of other tables with a key replace each other",
@@ -132,6 +147,7 @@ type viewOptions struct {
 	allowUnbounded bool // joins may keep rows for ever
 	emitFinal      bool // only groups whose window is closed come out
 	owner, version string
+	compatibility  string
 	emit           syntax.Span // where emitFinal stands
 }
 
@@ -154,6 +170,11 @@ func (c *compiler) viewOptionsOf(list []syntax.Option) viewOptions {
 				v.owner = text
 			case "version":
 				v.version = text
+			case "compatibility":
+				if text != backward && text != anything {
+					c.fail(o.Value.Span, "'backward' is the default: columns and their types stay", "the compatibility of a view must be 'backward' or 'none'")
+				}
+				v.compatibility = text
 			}
 		})
 	}
@@ -206,6 +227,8 @@ func (c *compiler) optionText(o syntax.Option, kind optionKind, t *app.Table) st
 		if text != "final" && text != "changes" {
 			c.fail(v.Span, "'changes' is the default; 'final' waits until a window is closed", "emit must be 'changes' or 'final'")
 		}
+	case compatibilityOption:
+		c.compatibilityOption(v)
 	case priorityOption:
 		switch text {
 		case "low":
@@ -233,6 +256,12 @@ func optionExample(kind optionKind) string {
 		return "'low'"
 	case countOption:
 		return "100"
+	case rateOption:
+		return "'20/s per subject'"
+	case schemaOption:
+		return "'reading.schema.json'"
+	case compatibilityOption:
+		return "'full'"
 	}
 	return "'name'"
 }

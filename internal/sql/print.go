@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 
+	"laaster/internal/expr"
 	"laaster/internal/flow"
 )
 
@@ -64,23 +65,48 @@ func Explain(p *flow.Program) string {
 		}
 		pp.plan(v.Root, 1)
 	}
-	for _, g := range p.Definition.Grants {
-		pp.line(0, "grant %s on %s to %s", privilegeNames(g.Allow), g.Relation, g.Role)
-	}
+	pp.access(p)
 	return pp.b.String()
 }
 
-// ExplainView prints how one view is computed: its tree of operators, and for each what state it keeps and what bounds that.
+// ExplainView prints how one view is computed: its tree of operators, for each what state it keeps and what bounds that, and who sees which rows of it.
 func ExplainView(p *flow.Program, name string) string {
 	pp := &planPrinter{relation: func(i int) string { return p.Relations[i].Name }}
 	for _, v := range p.Views {
 		if r := p.Relations[v.Relation]; r.Name == name {
 			pp.line(0, "view %s%s", r.Name, keyText(r))
 			pp.explain(p, v.Root, 1)
+			pp.policies(p, r)
 		}
 	}
 	return pp.b.String()
 }
+
+// policies prints the policies of a relation as they were written.
+func (p *planPrinter) policies(prog *flow.Program, r *expr.Relation) {
+	if !r.Secured {
+		return
+	}
+	p.line(1, "row level security")
+	for _, x := range prog.Definition.Policies {
+		if x.Relation != r.Name {
+			continue
+		}
+		s := "policy " + x.Name + " for " + commandName(x.For) + " to " + strings.Join(x.Roles, ", ")
+		if x.Using != "" {
+			s += " using (" + oneLine(x.Using) + ")"
+		}
+		if x.Check != "" {
+			s += " with check (" + oneLine(x.Check) + ")"
+		}
+		if x.Restrictive {
+			s += ", restrictive"
+		}
+		p.line(2, "%s", s)
+	}
+}
+
+func oneLine(s string) string { return strings.Join(strings.Fields(s), " ") }
 
 func (p *planPrinter) explain(prog *flow.Program, plan flow.Plan, depth int) {
 	p.line(depth, "%s", flow.OperatorText(plan, p.relation))

@@ -41,6 +41,37 @@ func (p *planPrinter) table(prog *flow.Program, id int) {
 	}
 }
 
+// access prints who may do what.
+func (p *planPrinter) access(prog *flow.Program) {
+	for _, role := range prog.Definition.Roles {
+		p.line(0, "role %s", role)
+	}
+	byName := map[string]*expr.Relation{}
+	for _, r := range slices.Concat(prog.Relations, prog.Channels) {
+		byName[r.Name] = r
+	}
+	for _, g := range prog.Definition.Grants {
+		allow := privilegeNames(g.Allow)
+		if g.Columns != nil {
+			var names []string
+			for _, i := range g.Columns {
+				names = append(names, byName[g.Relation].Columns[i].Name)
+			}
+			allow += " (" + strings.Join(names, ", ") + ")"
+		}
+		p.line(0, "grant %s on %s to %s", allow, g.Relation, g.Role)
+	}
+	for _, r := range prog.Relations {
+		if r.Secured {
+			p.line(0, "row level security of %s", r.Name)
+		}
+		for i := range r.Rules {
+			c := catalogPolicy(r.Name, &r.Rules[i])
+			p.line(1, "policy %s on %s %s", c.Name, r.Name, c.text())
+		}
+	}
+}
+
 func (p *planPrinter) columns(cols []app.Column) {
 	for _, col := range cols {
 		p.line(1, "%s", columnText(col))

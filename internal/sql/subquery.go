@@ -48,6 +48,9 @@ func (s *sub) each(f func(n *expr.Node) *expr.Node) {
 
 // bindSub plans the query of an expression.
 func (b *binder) bindSub(sel *syntax.Select, at syntax.Span, keepHidden bool) (*frame, *bound) {
+	if b.policy {
+		b.c.fail(firstLine(b.c.src, at), "the form is "+membershipForm, "this sub-query is not supported in a policy")
+	}
 	if b.q == nil {
 		b.c.fail(firstLine(b.c.src, at), "", "a sub-query is not allowed in %s", b.clause)
 	}

@@ -228,9 +228,17 @@ func (p *tableParts) check(k syntax.Constraint) {
 	if cond.Volatility() == expr.Volatile {
 		c.fail(k.X.At(), "a row must pass or fail for ever, not by chance", "a CHECK cannot call a volatile function")
 	}
+	if asksClaim(cond) {
+		c.fail(k.X.At(), "say it in a policy: CREATE POLICY .. FOR INSERT WITH CHECK (..)", "a CHECK cannot ask for auth_claim()")
+	}
 	name := p.checkName(k, cond)
 	p.table.Checks = append(p.table.Checks, app.Check{Name: name, SQL: c.text(k.X.At())})
 	p.rules.Checks = append(p.rules.Checks, expr.RowCheck{Name: name, Cond: cond})
+}
+
+// asksClaim reports whether an expression reads claims, which the log does not have.
+func asksClaim(n *expr.Node) bool {
+	return n.Kind == expr.KCall && n.Func.Name == "auth_claim" || slices.ContainsFunc(n.Args, asksClaim)
 }
 
 func (p *tableParts) checkName(k syntax.Constraint, cond *expr.Node) string {
@@ -283,5 +291,6 @@ func (p *tableParts) options() {
 		delete(t.Options, k)
 	}
 	t.Kept = t.Keyed()
+	p.schemas()
 	p.time()
 }

@@ -76,7 +76,7 @@ func (c *compiler) viewKey(r *relation, b *bound, s *syntax.CreateView, options 
 // text returns the options that are for people.
 func (o viewOptions) text() map[string]string {
 	out := map[string]string{}
-	for k, v := range map[string]string{"owner": o.owner, "version": o.version} {
+	for k, v := range map[string]string{"owner": o.owner, "version": o.version, "compatibility": o.compatibility} {
 		if v != "" {
 			out[k] = v
 		}

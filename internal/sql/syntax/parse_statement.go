@@ -224,7 +224,7 @@ func (p *parser) grant() Statement {
 	}
 	p.privileges(g)
 	if p.is("to") || p.is("from") {
-		p.unsupported(p.from(t.pos), upper(t.text)+" of roles", "a caller has the one role of its token; grant privileges: GRANT SELECT ON view TO role")
+		p.unsupported(p.from(t.pos), upper(t.text)+" of roles", "a token names the roles of its caller; grant privileges: GRANT SELECT ON view TO role")
 	}
 	p.expect("on")
 	p.grantTarget(g)
@@ -291,7 +291,11 @@ func (p *parser) privileges(g *Grant) {
 func (p *parser) grantTarget(g *Grant) {
 	t, n := p.tok(), p.ahead(1)
 	if t.is("all") || t.kind == tKeyword && isGrantObject(t.text) && (isLabel(n) && !n.is("to") && !n.is("from")) {
-		p.unsupported(Span{t.pos, t.end}, "a privilege ON "+upper(t.text), "name the tables and views: GRANT SELECT ON a, b TO role")
+		hint := "name the tables and views: GRANT SELECT ON a, b TO role"
+		if t.is("function") || t.is("procedure") || t.is("routine") {
+			hint = "an app has tables and views, and nothing to execute"
+		}
+		p.unsupported(Span{t.pos, t.end}, "a privilege ON "+upper(t.text), hint)
 	}
 	p.accept("table")
 	g.Tables = []QName{p.qualified("a table or view")}
