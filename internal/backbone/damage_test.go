@@ -162,8 +162,9 @@ func TestDamage(t *testing.T) {
 	check("of another log", backbone.Foreign, 1, 1, func(r *rotten) { r.batches = other.batches })
 	check("one of another log", backbone.Foreign, 7, 7, func(r *rotten) { r.batches[7] = other.batches[7] })
 	check("of another shard", backbone.Foreign, 7, 7, func(r *rotten) { r.edit(7, 12, true) })
-	check("newer", backbone.Newer, 7, 7, func(r *rotten) { r.edit(7, 8, true) })
-	check("a newer end", backbone.Newer, n, n, func(r *rotten) { r.edit(n, 8, true) })
+	check("newer", backbone.Newer, 7, 7, func(r *rotten) { r.edit(7, 9, true) })
+	check("a newer end", backbone.Newer, n, n, func(r *rotten) { r.edit(n, 9, true) })
+	check("of a version with rules, without any", backbone.Malformed, 7, 7, func(r *rotten) { r.edit(7, 8, true) })
 	check("rewound and written on", backbone.Chain, n, n, func(r *rotten) {
 		r.last = 15
 		o := options(r, "") // a writer without the high-water file, which would have refused this

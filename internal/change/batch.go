@@ -45,6 +45,7 @@ type Entry struct {
 	Op       Op
 	Atomic   bool   // all records or none
 	Last     bool   // the last part of its request (a request that fits one batch has one part)
+	Refused  bool   // of a write: records can stand for rows that were refused before they were logged, see [Record]
 	First    uint32 // index of the first record within its request; 0 unless the request spans batches
 	Table    uint32 // catalog id of the table (see sql.Catalog)
 	Version  uint32 // the table's schema version that encoded the rows
@@ -55,6 +56,7 @@ type Entry struct {
 	Request  []byte // request id, for logs and refusals
 	Key      []byte // Idempotency-Key of the request; empty when none
 	Trace    []byte // W3C traceparent; empty when none
+	Rules    []byte // of a write: what the rows must meet where the engine decides, see [Rules]; empty when nothing
 	Body     []byte // the encoded records (EntryWrite) or the document (EntryDefinition)
 }
 
@@ -64,4 +66,5 @@ type Record struct {
 	Row      Row    // the row under the table's layout of Entry.Version; for OpUpdate the replacing values
 	Given    []byte // OpMerge, OpUpdate: bitmap of the columns that the caller gave, ceil(columns/8) bytes
 	Filter   []byte // OpUpdate, OpDelete: the PostgREST query string, constants included
+	Refused  []byte // OpInsert, OpMerge, OpIgnore, of an entry with Refused: in place of all the above, why the row was refused, see [AppendReject]
 }

@@ -10,8 +10,15 @@ import (
 	"math"
 )
 
-// FormatVersion is the version of the batch format that this program writes, and the newest that it reads.
-const FormatVersion = 1
+// FormatVersion is the newest version of the batch format that this program reads. It writes version 1 where that says everything: a batch is of version 2
+// when one of its entries has rules or rows that were refused.
+const FormatVersion = 2
+
+// Versions of the batch.
+const (
+	versionPlain = 1
+	versionRules = 2
+)
 
 // Limits of the format. Whoever makes entries keeps to them; [Builder] refuses what does not.
 const (
@@ -80,7 +87,8 @@ func ParseBatch(raw []byte) (Batch, error) {
 	if binary.LittleEndian.Uint32(raw[atChecksum:]) != checksum(raw) {
 		return Batch{}, ErrChecksum
 	}
-	if v := binary.LittleEndian.Uint16(raw[atVersion:]); v != FormatVersion {
+	version := binary.LittleEndian.Uint16(raw[atVersion:])
+	if v := version; v < versionPlain || v > FormatVersion {
 		return Batch{}, &NewerError{What: "record batch", Version: int(v), Known: FormatVersion}
 	}
 	if len(raw) < HeaderSize || len(raw) > MaxBatch {
@@ -94,7 +102,7 @@ func ParseBatch(raw []byte) (Batch, error) {
 	}
 	b := Batch{raw: raw}
 	readHeader(&b.head, raw)
-	return b, b.checkEntries()
+	return b, b.checkEntries(version)
 }
 
 // checksum returns the CRC-32C of everything after the checksum itself.
@@ -113,9 +121,10 @@ func readHeader(h *Header, raw []byte) {
 }
 
 // checkEntries walks the entries once, so that an EntryIter need not check.
-func (b *Batch) checkEntries() error {
+func (b *Batch) checkEntries(version uint16) error {
 	var entries, records uint64
 	var e Entry
+	needs := uint16(versionPlain)
 	for rest := b.raw[HeaderSize:]; len(rest) > 0; entries++ {
 		n, err := parseEntry(&e, rest)
 		if err != nil {
@@ -123,6 +132,12 @@ func (b *Batch) checkEntries() error {
 		}
 		rest = rest[n:]
 		records += uint64(e.Count)
+		if e.newer() {
+			needs = versionRules
+		}
+	}
+	if needs != version {
+		return fmt.Errorf("%w: its version is %d, what it holds is of version %d", ErrBatch, version, needs)
 	}
 	if entries != uint64(b.head.Entries) || records != uint64(b.head.Records) {
 		return fmt.Errorf("%w: %d entries and %d records where its header says %d and %d",
@@ -175,10 +190,11 @@ type Builder struct {
 	buf     []byte // header and entries; empty until the first entry
 	entries uint32
 	records uint32
+	newer   bool // an entry has what version 1 does not have
 }
 
 // Reset forgets all entries. Batches that Seal returned are invalid from now on.
-func (b *Builder) Reset() { b.buf, b.entries, b.records = b.buf[:0], 0, 0 }
+func (b *Builder) Reset() { b.buf, b.entries, b.records, b.newer = b.buf[:0], 0, 0, false }
 
 // Entries returns how many entries were added.
 func (b *Builder) Entries() int { return int(b.entries) }
@@ -203,9 +219,16 @@ func (b *Builder) Add(e *Entry) error {
 			return fmt.Errorf("an entry with a field of %d bytes; it may have %d", len(f), MaxField)
 		}
 	}
+	if len(e.Rules) > 0 && e.Kind != EntryWrite {
+		return errors.New("rules in an entry that is no write")
+	}
+	if e.Refused && !e.Op.rows() {
+		return errors.New("refused rows in an entry without rows")
+	}
 	if b.entries == 0 {
 		b.buf = append(b.buf[:0], make([]byte, HeaderSize)...)
 	}
+	b.newer = b.newer || e.newer()
 	b.buf = AppendEntry(b.buf, e)
 	b.entries++
 	b.records += e.Count
@@ -222,7 +245,10 @@ func (b *Builder) Seal(h Header) Batch {
 	raw := b.buf
 	le := binary.LittleEndian
 	le.PutUint32(raw[atMagic:], magic)
-	le.PutUint16(raw[atVersion:], FormatVersion)
+	le.PutUint16(raw[atVersion:], versionPlain)
+	if b.newer {
+		le.PutUint16(raw[atVersion:], versionRules)
+	}
 	le.PutUint16(raw[atFlags:], 0)
 	le.PutUint32(raw[atShard:], h.Shard)
 	copy(raw[atLog:], h.Log[:])

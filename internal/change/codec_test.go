@@ -29,6 +29,7 @@ func sampleRow(l *change.Layout, text string, n int64) change.Row {
 
 // sampleEntries has every operation and both kinds.
 func sampleEntries() []change.Entry {
+	rules := change.Rules{Using: []byte("using"), Insert: []byte("insert")}
 	l := sampleLayout()
 	insert := change.AppendRecord(nil, change.OpInsert, &change.Record{ServerID: true, Row: sampleRow(l, "A", 1)})
 	insert = change.AppendRecord(insert, change.OpInsert, &change.Record{Row: sampleRow(l, "", -1)})
@@ -45,6 +46,8 @@ func sampleEntries() []change.Entry {
 		{Kind: change.EntryWrite, Op: change.OpDelete, Last: true, Table: 3, Version: 2, Count: 1,
 			Body: change.AppendRecord(nil, change.OpDelete, &change.Record{Filter: []byte("id=eq.x")})},
 		{Kind: change.EntryDefinition, Body: []byte(`{"source":"CREATE TABLE …"}`)},
+		{Kind: change.EntryWrite, Op: change.OpDelete, Last: true, Table: 3, Version: 2, Count: 1, Rules: rules.Append(nil),
+			Body: change.AppendRecord(nil, change.OpDelete, &change.Record{Filter: []byte("id=eq.x")})},
 	}
 }
 
@@ -73,6 +76,13 @@ func dump(b *change.Batch) (string, error) {
 		fmt.Fprintf(&s, "entry kind %d op %d atomic %t last %t first %d table %d version %d count %d hash %x\n",
 			e.Kind, e.Op, e.Atomic, e.Last, e.First, e.Table, e.Version, e.Count, e.BodyHash)
 		fmt.Fprintf(&s, "  subject %q role %q request %q key %q trace %q\n", e.Subject, e.Role, e.Request, e.Key, e.Trace)
+		if len(e.Rules) > 0 {
+			r, err := change.ReadRules(e.Rules)
+			if err != nil {
+				return "", err
+			}
+			fmt.Fprintf(&s, "  rules %q %q %q\n", r.Using, r.Check, r.Insert)
+		}
 		if e.Kind == change.EntryDefinition {
 			fmt.Fprintf(&s, "  body %q\n", e.Body)
 		}
@@ -166,6 +176,11 @@ func TestParseRefuses(t *testing.T) {
 	check("entry kind", change.ErrBatch, func(raw []byte) []byte { raw[100] = 9; return reseal(raw) })
 	check("entry operation", change.ErrBatch, func(raw []byte) []byte { raw[101] = 9; return reseal(raw) })
 	check("entry flags", change.ErrBatch, func(raw []byte) []byte { raw[102] = 0x80; return reseal(raw) })
+	check("an older version", change.ErrBatch, func(raw []byte) []byte { raw[8] = 1; return reseal(raw) })
+	check("rules beyond the entry", change.ErrBatch, func(raw []byte) []byte {
+		raw[bytes.LastIndex(raw, []byte("\x05using"))-4] = 0xff
+		return reseal(raw)
+	})
 	check("entry field", change.ErrBatch, func(raw []byte) []byte { raw[100+29] = 0xff; return reseal(raw) })
 
 	newer := bytes.Clone(good.Raw())
@@ -234,6 +249,9 @@ func TestBuilderBounds(t *testing.T) {
 	if err := b.Add(&e); err == nil || b.Len() != change.HeaderSize {
 		t.Error("a field that is too long was taken")
 	}
+	if err := b.Add(&change.Entry{Kind: change.EntryAudit, Rules: []byte{1}}); err == nil {
+		t.Error("rules of something that is no write were taken")
+	}
 	empty := b.Seal(change.Header{Seq: 1, Stamp: 2})
 	if got, err := change.ParseBatch(empty.Raw()); err != nil || *got.Header() != *empty.Header() {
 		t.Errorf("a batch without entries: %v", err)
@@ -293,5 +311,87 @@ func TestLogID(t *testing.T) {
 		if _, err := change.ParseLogID(bad); err == nil {
 			t.Errorf("%q was taken", bad)
 		}
+	}
+}
+
+// TestRules: rules read back as they were, and nothing else does.
+func TestRules(t *testing.T) {
+	for _, r := range []change.Rules{{}, {Using: []byte("a")}, {Check: bytes.Repeat([]byte("b"), 300)}, {Using: []byte("a"), Check: []byte("b"), Insert: []byte("c")}} {
+		b := r.Append(nil)
+		got, err := change.ReadRules(b)
+		if err != nil || !bytes.Equal(got.Using, r.Using) || !bytes.Equal(got.Check, r.Check) || !bytes.Equal(got.Insert, r.Insert) || r.Empty() != (len(b) == 0) {
+			t.Errorf("%v became %v, %v", r, got, err)
+		}
+		for n := 1; n < len(b); n++ {
+			if _, err := change.ReadRules(b[:n]); err == nil {
+				t.Errorf("%v cut to %d bytes is read", r, n)
+			}
+		}
+	}
+	if _, err := change.ReadRules([]byte{0, 0, 0, 0}); err == nil {
+		t.Error("something behind the rules is read")
+	}
+}
+
+// TestRefusedRecords: rows that were refused are records with a reason in place of a row, which ask for version 2 of the batch, and stand in writes of rows only.
+func TestRefusedRecords(t *testing.T) {
+	l := sampleLayout()
+	why := change.Reject{Code: "forbidden", Field: "room", Detail: "not this row"}
+	reason := change.AppendReject(nil, &why)
+	for _, op := range []change.Op{change.OpInsert, change.OpMerge, change.OpIgnore} {
+		e := change.Entry{Kind: change.EntryWrite, Op: op, Last: true, Refused: true, Count: 4}
+		for i := range 2 {
+			e.Body = change.AppendRecord(e.Body, op, &change.Record{Refused: reason})
+			e.Body = change.AppendRecord(e.Body, op, &change.Record{Row: sampleRow(l, "A", int64(i)), ServerID: true})
+		}
+		var b change.Builder
+		if err := b.Add(&e); err != nil {
+			t.Fatal(err)
+		}
+		sealed := b.Seal(change.Header{})
+		read, err := change.ParseBatch(sealed.Raw())
+		if err != nil || read.Raw()[8] != 2 {
+			t.Fatalf("version %d, %v", sealed.Raw()[8], err)
+		}
+		entries, got := read.Entries(), change.Entry{}
+		if !entries.Next(&got) || !got.Refused || got.Rows() != 2 {
+			t.Fatalf("%+v", got)
+		}
+		it, r, n := got.Records(), change.Record{}, 0
+		for ; it.Next(&r); n++ {
+			if n%2 == 1 {
+				if len(r.Refused) > 0 || l.Valid(r.Row) != nil {
+					t.Errorf("record %d: %+v", n, r)
+				}
+				continue
+			}
+			back, err := change.ReadReject(r.Refused)
+			if err != nil || *back != why || len(r.Row) > 0 {
+				t.Errorf("record %d: %+v, %+v, %v", n, r, back, err)
+			}
+		}
+		if n != 4 || it.Err() != nil {
+			t.Errorf("%d records, %v", n, it.Err())
+		}
+		checkRecords(t, &got)
+		raw := bytes.Clone(read.Raw())
+		raw[8] = 1
+		if _, err := change.ParseBatch(reseal(raw)); err == nil {
+			t.Error("refused rows in a batch of version 1 are read")
+		}
+	}
+	for n := range reason {
+		if _, err := change.ReadReject(reason[:n]); err == nil {
+			t.Errorf("the first %d bytes of a reason are read", n)
+		}
+	}
+	for _, e := range []change.Entry{{Kind: change.EntryWrite, Op: change.OpDelete, Refused: true}, {Kind: change.EntryDefinition, Refused: true}} {
+		if err := new(change.Builder).Add(&e); err == nil {
+			t.Errorf("operation %d has refused rows", e.Op)
+		}
+	}
+	e := change.Entry{Kind: change.EntryWrite, Op: change.OpInsert, Refused: true, Count: 1, Body: []byte{0, 0}}
+	if it, r := e.Records(), (change.Record{}); it.Next(&r) || it.Err() == nil {
+		t.Errorf("no reason: %+v", r)
 	}
 }

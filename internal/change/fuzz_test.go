@@ -44,6 +44,8 @@ func FuzzEntries(f *testing.F) {
 		le.PutUint32(raw[80:], entries)
 		le.PutUint32(raw[84:], records)
 		checkBatch(t, reseal(raw))
+		raw[8] = change.FormatVersion // with rules
+		checkBatch(t, reseal(raw))
 	})
 }
 
@@ -83,7 +85,10 @@ func FuzzRecords(f *testing.F) {
 		f.Add(uint8(e.Op), e.Count, e.Body)
 	}
 	f.Fuzz(func(t *testing.T, op uint8, count uint32, body []byte) {
-		checkRecords(t, &change.Entry{Kind: change.EntryWrite, Op: change.Op(op%5 + 1), Count: count, Body: body})
+		e := change.Entry{Kind: change.EntryWrite, Op: change.Op(op%5 + 1), Count: count, Body: body}
+		checkRecords(t, &e)
+		e.Refused = e.Op <= change.OpIgnore
+		checkRecords(t, &e)
 	})
 }
 

@@ -7,17 +7,24 @@ import (
 	"math/bits"
 )
 
-// An entry: its length (of what follows it), the fixed fields, the lengths of the five byte fields, these fields, the body.
+// An entry: its length (of what follows it), the fixed fields, the lengths of the five byte fields, these fields, the rules with their length in front when
+// it has any, the body.
 const (
 	entryFixed = 38 // bytes from behind the length to the first byte field
 
 	flagAtomic = 1 << 0
 	flagLast   = 1 << 1
+	flagRules  = 1 << 2
+	flagRefuse = 1 << 3
 )
 
 // Size returns the bytes that the entry takes in a batch.
 func (e *Entry) Size() int {
-	return 4 + entryFixed + len(e.Subject) + len(e.Role) + len(e.Request) + len(e.Key) + len(e.Trace) + len(e.Body)
+	n := 4 + entryFixed + len(e.Subject) + len(e.Role) + len(e.Request) + len(e.Key) + len(e.Trace) + len(e.Body)
+	if len(e.Rules) > 0 {
+		n += 4 + len(e.Rules)
+	}
+	return n
 }
 
 // AppendEntry appends the encoding of e to dst. Its fields must keep to MaxField and MaxEntry, see [Builder.Add].
@@ -29,6 +36,12 @@ func AppendEntry(dst []byte, e *Entry) []byte {
 	}
 	if e.Last {
 		flags |= flagLast
+	}
+	if len(e.Rules) > 0 {
+		flags |= flagRules
+	}
+	if e.Refused {
+		flags |= flagRefuse
 	}
 	dst = le.AppendUint32(dst, uint32(e.Size()-4))
 	dst = append(dst, byte(e.Kind), byte(e.Op), flags, 0)
@@ -43,6 +56,10 @@ func AppendEntry(dst []byte, e *Entry) []byte {
 	}
 	for _, f := range fields {
 		dst = append(dst, f...)
+	}
+	if len(e.Rules) > 0 {
+		dst = le.AppendUint32(dst, uint32(len(e.Rules)))
+		dst = append(dst, e.Rules...)
 	}
 	return append(dst, e.Body...)
 }
@@ -65,13 +82,16 @@ func parseEntry(e *Entry, b []byte) (int, error) {
 	size := 4 + int(n)
 	p := b[4:size:size]
 	e.Kind, e.Op = EntryKind(p[0]), Op(p[1])
-	if p[2]&^(flagAtomic|flagLast) != 0 || p[3] != 0 {
+	if p[2]&^(flagAtomic|flagLast|flagRules|flagRefuse) != 0 || p[3] != 0 {
 		return 0, errReserved
 	}
 	if err := checkKind(e.Kind, e.Op); err != nil {
 		return 0, err
 	}
-	e.Atomic, e.Last = p[2]&flagAtomic != 0, p[2]&flagLast != 0
+	e.Atomic, e.Last, e.Refused = p[2]&flagAtomic != 0, p[2]&flagLast != 0, p[2]&flagRefuse != 0
+	if e.Refused && !e.Op.rows() {
+		return 0, errReserved
+	}
 	e.Table, e.Version = le.Uint32(p[4:]), le.Uint32(p[8:])
 	e.First, e.Count = le.Uint32(p[12:]), le.Uint32(p[16:])
 	e.BodyHash = le.Uint64(p[20:])
@@ -84,9 +104,27 @@ func parseEntry(e *Entry, b []byte) (int, error) {
 		*f = p[at:end:end]
 		at = end
 	}
+	if e.Rules = nil; p[2]&flagRules != 0 {
+		n, ok := uint64(0), len(p)-at >= 4
+		if ok {
+			n = uint64(le.Uint32(p[at:]))
+			at += 4
+		}
+		if !ok || n == 0 || n > uint64(len(p)-at) || e.Kind != EntryWrite {
+			return 0, errShort
+		}
+		e.Rules = p[at : at+int(n) : at+int(n)]
+		at += int(n)
+	}
 	e.Body = p[at:]
 	return size, nil
 }
+
+// rows reports whether the records of a write with this operation have rows that the caller gave.
+func (op Op) rows() bool { return op >= OpInsert && op <= OpIgnore }
+
+// newer reports whether the entry has something that version 1 of the batch does not have.
+func (e *Entry) newer() bool { return len(e.Rules) > 0 || e.Refused }
 
 // checkKind refuses kinds and operations that this version of the format does not have: a reader that cannot apply an
 // entry must not pass it over.
@@ -103,6 +141,10 @@ func checkKind(k EntryKind, op Op) error {
 // AppendRecord appends the encoding of r, as a record of a write with this operation, to dst. What the operation does not
 // use (Given of an insert, the Filter of a merge) is left out.
 func AppendRecord(dst []byte, op Op, r *Record) []byte {
+	if len(r.Refused) > 0 {
+		dst = binary.AppendUvarint(append(dst, 0), uint64(len(r.Refused)))
+		return append(dst, r.Refused...)
+	}
 	n := uint64(len(r.Row)) << 1
 	if r.ServerID {
 		n |= 1
@@ -125,7 +167,24 @@ func (e *Entry) Records() RecordIter {
 	if e.Kind != EntryWrite {
 		return RecordIter{}
 	}
-	return RecordIter{rest: e.Body, op: e.Op, left: e.Count}
+	return RecordIter{rest: e.Body, op: e.Op, left: e.Count, refused: e.Refused}
+}
+
+// Rows returns how many records are not refused rows; all of them when the records cannot be read.
+func (e *Entry) Rows() uint32 {
+	if !e.Refused {
+		return e.Count
+	}
+	n, it, r := uint32(0), e.Records(), Record{}
+	for it.Next(&r) {
+		if len(r.Refused) == 0 {
+			n++
+		}
+	}
+	if it.Err() != nil {
+		return e.Count
+	}
+	return n
 }
 
 // RecordIter walks the records of an entry:
@@ -138,6 +197,8 @@ type RecordIter struct {
 	op   Op
 	left uint32
 	err  error
+	// refused: an empty row, which no table has, is one that was refused.
+	refused bool
 }
 
 // Next reads the next record into r and reports whether there was one; false at the end or at an error. r aliases the
@@ -155,6 +216,12 @@ func (it *RecordIter) Next(r *Record) bool {
 		return false
 	}
 	*r = Record{ServerID: n&1 != 0}
+	if n == 0 && it.refused {
+		if r.Refused, ok = it.field(); ok && len(r.Refused) == 0 {
+			it.err = fmt.Errorf("%w: a refused row without a reason", ErrRecord)
+		}
+		return it.err == nil
+	}
 	if r.Row, ok = it.take(n >> 1); !ok {
 		return false
 	}
@@ -202,4 +269,28 @@ func (it *RecordIter) take(n uint64) ([]byte, bool) {
 	b := it.rest[:n:n]
 	it.rest = it.rest[n:]
 	return b, true
+}
+
+// AppendReject appends what a Record has as Refused: the code, the field and the detail of r.
+func AppendReject(dst []byte, r *Reject) []byte {
+	for _, s := range [...]string{r.Code, r.Field, r.Detail} {
+		dst = append(binary.AppendUvarint(dst, uint64(len(s))), s...)
+	}
+	return dst
+}
+
+// ReadReject reads what AppendReject wrote.
+func ReadReject(b []byte) (*Reject, error) {
+	r, it := &Reject{}, RecordIter{rest: b}
+	for _, s := range [...]*string{&r.Code, &r.Field, &r.Detail} {
+		text, ok := it.field()
+		if !ok {
+			return nil, it.err
+		}
+		*s = string(text)
+	}
+	if len(it.rest) > 0 || r.Code == "" {
+		return nil, fmt.Errorf("%w: the reason of a refused row that cannot be read", ErrRecord)
+	}
+	return r, nil
 }

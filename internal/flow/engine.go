@@ -39,8 +39,10 @@ type Engine struct {
 
 	births  births
 	cache   cache
-	matches []match // scratch
-	key     []byte  // scratch
+	rules   ruleCache
+	noRules entryRules // lets every row pass
+	matches []match    // scratch
+	key     []byte     // scratch
 	buf     []byte
 }
 
@@ -93,7 +95,7 @@ func tableSink(def *app.Definition, t *tableState) *sink {
 }
 
 func readable(def *app.Definition, table string) bool {
-	return slices.ContainsFunc(def.Grants, func(g app.Grant) bool { return g.Relation == table && g.Allow&app.Select != 0 })
+	return def.Readable(table)
 }
 
 // Apply applies one batch and returns what changed. The epoch aliases neither the batch nor the engine. An error means that

@@ -17,6 +17,8 @@ func FuzzApply(f *testing.F) {
 			f.Add(uint8(op), uint32(1), change.AppendRecord(change.AppendRecord(nil, op, &rec), op, &rec))
 		}
 	}
+	refused := change.Record{Refused: change.AppendReject(nil, &change.Reject{Code: "forbidden"})}
+	f.Add(uint8(50), uint32(1), change.AppendRecord(change.AppendRecord(nil, change.OpInsert, &refused), change.OpInsert, &refused)) // an insert under a key
 	f.Fuzz(func(t *testing.T, op uint8, version uint32, body []byte) {
 		e, err := flow.New(p, flow.Options{})
 		if err != nil {
@@ -26,6 +28,7 @@ func FuzzApply(f *testing.F) {
 		if op&32 != 0 {
 			en.Key, en.BodyHash = []byte("key"), uint64(op)
 		}
+		en.Refused = op&16 != 0 && en.Op <= change.OpIgnore
 		for seq := range uint64(3) {
 			var b change.Builder
 			if err := b.Add(&en); err != nil {

@@ -22,7 +22,7 @@ type match struct {
 }
 
 // filtered applies a record of an update or delete: all rows that its filter selects, or none.
-func (e *Engine) filtered(t *tableState, en *change.Entry, rec *change.Record, out *change.Outcome) (*change.Reject, error) {
+func (e *Engine) filtered(t *tableState, en *change.Entry, rules *entryRules, rec *change.Record, out *change.Outcome) (*change.Reject, error) {
 	var row change.Row
 	if en.Op == change.OpUpdate {
 		var err error
@@ -35,10 +35,10 @@ func (e *Engine) filtered(t *tableState, en *change.Entry, rec *change.Record, o
 	}
 	f, reject := parseFilter(t.rel, rec.Filter)
 	if reject == nil {
-		reject = e.find(t, f)
+		reject = e.find(t, f, rules)
 	}
 	if reject == nil && en.Op == change.OpUpdate {
-		reject = e.replace(t, row, rec.Given)
+		reject = e.replace(t, rules, row, rec.Given)
 	}
 	if reject != nil {
 		return reject, nil
@@ -71,18 +71,18 @@ func parseFilter(rel *expr.Relation, query []byte) (*expr.Filter, *change.Reject
 	return f, nil
 }
 
-// find fills e.matches with the rows that f selects, in the order of their keys.
-func (e *Engine) find(t *tableState, f *expr.Filter) *change.Reject {
+// find fills e.matches with the rows that f selects, in the order of their keys. For f there are no other rows than those that the rules let through.
+func (e *Engine) find(t *tableState, f *expr.Filter, rules *entryRules) *change.Reject {
 	e.matches = e.matches[:0]
-	if !e.keyOfFilter(t, f) {
-		return e.scan(t, f)
+	if !e.keyOfFilter(t, f, rules) {
+		return e.scan(t, f, rules)
 	}
 	h := t.rows.hash(e.key)
 	r, row := t.lookup(h, e.key)
 	if row == nil {
 		return nil
 	}
-	ok, reject := e.selects(f, row)
+	ok, reject := e.selects(f, rules, row)
 	if ok {
 		e.matches = append(e.matches, match{h: h, r: r, key: t.rows.key(r), row: row})
 	}
@@ -90,7 +90,7 @@ func (e *Engine) find(t *tableState, f *expr.Filter) *change.Reject {
 }
 
 // scan is find for a filter that is not about one key.
-func (e *Engine) scan(t *tableState, f *expr.Filter) *change.Reject {
+func (e *Engine) scan(t *tableState, f *expr.Filter, rules *entryRules) *change.Reject {
 	// The walk is in no order: what is decided here must not depend on which row comes first, so it goes on to the end even
 	// when the answer is no.
 	var failed *change.Reject
@@ -101,7 +101,7 @@ func (e *Engine) scan(t *tableState, f *expr.Filter) *change.Reject {
 		if len(row) == 0 {
 			return
 		}
-		ok, reject := e.selects(f, row)
+		ok, reject := e.selects(f, rules, row)
 		key := t.rows.key(r)
 		switch {
 		case reject != nil && (failed == nil || bytes.Compare(key, failedKey) < 0):
@@ -128,10 +128,13 @@ func (e *Engine) scan(t *tableState, f *expr.Filter) *change.Reject {
 	return nil
 }
 
-// keyOfFilter puts the primary key that f asks for into e.key; false when f is about more than one key.
-func (e *Engine) keyOfFilter(t *tableState, f *expr.Filter) bool {
+// keyOfFilter puts the primary key that f and the rules ask for into e.key; false when they are about more than one key.
+func (e *Engine) keyOfFilter(t *tableState, f *expr.Filter, rules *entryRules) bool {
 	e.key = e.key[:0]
 	equals := f.Equals()
+	if rules.using != nil {
+		equals = append(equals, rules.using.Equals()...)
+	}
 	for _, c := range t.pk {
 		i := slices.IndexFunc(equals, func(q expr.Equal) bool { return q.Column == c })
 		if i < 0 {
@@ -142,7 +145,10 @@ func (e *Engine) keyOfFilter(t *tableState, f *expr.Filter) bool {
 	return true
 }
 
-func (e *Engine) selects(f *expr.Filter, row change.Row) (bool, *change.Reject) {
+func (e *Engine) selects(f *expr.Filter, rules *entryRules, row change.Row) (bool, *change.Reject) {
+	if !rules.sees(&e.x, row) {
+		return false, nil
+	}
 	e.x.ctx.Reset()
 	e.x.ctx.Row = row
 	ok, err := f.Match(&e.x.ctx)
@@ -153,12 +159,15 @@ func (e *Engine) selects(f *expr.Filter, row change.Row) (bool, *change.Reject) 
 }
 
 // replace computes what each match becomes and refuses the whole update when one of them may not be.
-func (e *Engine) replace(t *tableState, row change.Row, bitmap []byte) *change.Reject {
+func (e *Engine) replace(t *tableState, rules *entryRules, row change.Row, bitmap []byte) *change.Reject {
 	for i := range e.matches {
 		m := &e.matches[i]
 		m.now = t.merged(&e.x, m.row, row, bitmap, false)
 		if !bytes.Equal(t.keyOf(m.now), m.key) {
 			return &change.Reject{Code: codeInvalidRow, Field: t.pkName, Detail: "the primary key of a row cannot be changed; delete it and insert another"}
+		}
+		if !holds(&e.x, rules.check, m.now) {
+			return notAllowed("a row becomes one", t.rel.Name)
 		}
 		if reject := t.verify(&e.x, m.now); reject != nil {
 			return reject

@@ -22,7 +22,8 @@ const rememberedSkip = 8 // bytes of seq
 
 // writeOnce applies an entry that has an idempotency key. The outcomes of the parts of one request add up to the request's:
 // a whole repeat gives the stored outcome with its first part and nothing with the others, all with Replayed; a repeat of a
-// request that was cut off gives with its first part what was stored, then goes on behind the records already applied.
+// request that was cut off gives with its first part what was stored, then goes on behind the records already applied. Which rows are refused before they are
+// logged can be others at a repeat; therefore they are records, too: a record's number is its row's, and what is answered is what was decided at first.
 func (e *Engine) writeOnce(t *tableState, en *change.Entry) (change.Outcome, error) {
 	e.key = binary.LittleEndian.AppendUint32(e.key[:0], en.Table)
 	e.key = binary.AppendUvarint(e.key, uint64(len(en.Subject)))
@@ -47,10 +48,16 @@ func (e *Engine) writeOnce(t *tableState, en *change.Entry) (change.Outcome, err
 		return m.repeat(en), nil
 	}
 	out, err := e.writePart(t, en, &m)
-	if err == nil {
+	if err == nil && (r != 0 || !refusedWhole(en)) {
 		e.remember(h, r, key, &m)
 	}
 	return out, err
+}
+
+// refusedWhole reports whether en is a whole request of which every row was refused before it was logged: that does not use up its key, so that it may be
+// mended and sent again under it.
+func refusedWhole(en *change.Entry) bool {
+	return en.Refused && en.First == 0 && en.Last && en.Rows() == 0
 }
 
 // writePart applies the records of a request's part that are not applied yet, and notes in m that they are.

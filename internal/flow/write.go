@@ -26,6 +26,10 @@ func (e *Engine) write(en *change.Entry) (change.Outcome, error) {
 // writeRecords applies the records of en but the first skip.
 func (e *Engine) writeRecords(t *tableState, en *change.Entry, skip uint32) (change.Outcome, error) {
 	var out change.Outcome
+	rules, err := e.rulesOf(t, en)
+	if err != nil {
+		return out, err
+	}
 	e.x.journaling, e.x.journal = en.Atomic && t.kept, e.x.journal[:0]
 	t.saveTime()
 	it, rec := en.Records(), change.Record{}
@@ -33,8 +37,13 @@ func (e *Engine) writeRecords(t *tableState, en *change.Entry, skip uint32) (cha
 		if i < skip {
 			continue
 		}
-		t.in++
-		reject, err := e.record(t, en, &rec, &out)
+		var reject *change.Reject
+		if len(rec.Refused) > 0 {
+			reject, err = change.ReadReject(rec.Refused)
+		} else {
+			t.in++
+			reject, err = e.record(t, en, rules, &rec, &out)
+		}
 		if err != nil {
 			return out, fmt.Errorf("record %d: %w", i, err)
 		}
@@ -64,16 +73,16 @@ func (e *Engine) settle(t *tableState, out *change.Outcome) {
 	e.x.journaling = false
 }
 
-func (e *Engine) record(t *tableState, en *change.Entry, rec *change.Record, out *change.Outcome) (*change.Reject, error) {
+func (e *Engine) record(t *tableState, en *change.Entry, rules *entryRules, rec *change.Record, out *change.Outcome) (*change.Reject, error) {
 	if en.Op == change.OpUpdate || en.Op == change.OpDelete {
-		return e.filtered(t, en, rec, out)
+		return e.filtered(t, en, rules, rec, out)
 	}
 	row, err := t.current(&e.x, en.Version, rec.Row)
 	if err != nil {
 		return nil, err
 	}
 	if t.kept {
-		return e.put(t, en.Op, row, rec.Given, out), nil
+		return e.put(t, en.Op, rules, row, rec.Given, out), nil
 	}
 	if len(t.pk) > 0 && !rec.ServerID && e.seenBefore(t, row) {
 		out.Duplicates++
@@ -114,7 +123,7 @@ func (e *Engine) remembers(t *tableState, row change.Row) bool {
 }
 
 // put writes one row of a kept table.
-func (e *Engine) put(t *tableState, op change.Op, row change.Row, bitmap []byte, out *change.Outcome) *change.Reject {
+func (e *Engine) put(t *tableState, op change.Op, rules *entryRules, row change.Row, bitmap []byte, out *change.Outcome) *change.Reject {
 	key := t.keyOf(row)
 	h := t.rows.hash(key)
 	r, old := t.lookup(h, key)
@@ -124,6 +133,9 @@ func (e *Engine) put(t *tableState, op change.Op, row change.Row, bitmap []byte,
 	case old == nil:
 		// Rows of a merge may be partial, so nobody has checked what they lack.
 		if op == change.OpMerge {
+			if !holds(&e.x, rules.insert, row) {
+				return notAllowed("a row", t.rel.Name)
+			}
 			if reject := t.verify(&e.x, row); reject != nil {
 				return reject
 			}
@@ -135,8 +147,13 @@ func (e *Engine) put(t *tableState, op change.Op, row change.Row, bitmap []byte,
 		out.Duplicates++
 	case op == change.OpInsert:
 		return &change.Reject{Code: codeConflict, Field: t.pkName, Detail: "a row with this key exists"}
+	case !rules.sees(&e.x, old):
+		return notAllowed("a row with this key exists", t.rel.Name)
 	default:
 		row = t.merged(&e.x, old, row, bitmap, true)
+		if !holds(&e.x, rules.check, row) {
+			return notAllowed("the row becomes one", t.rel.Name)
+		}
 		if reject := t.verify(&e.x, row); reject != nil {
 			return reject
 		}

@@ -17,6 +17,9 @@ const countStep = 16 << 10
 // refusalBytes is what one refused row costs until the answer is written: its problem, and its text in the answer.
 const refusalBytes = 512
 
+// briefBytes is what it costs when only its code is told.
+const briefBytes = 16
+
 // budget bounds the memory of all requests that are being read, checked or answered. The writer's own limit covers what
 // waits for the log; without this one a thousand large bodies at once, or small ones that are large as rows, would be held beside it.
 //

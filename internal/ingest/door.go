@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -25,8 +24,14 @@ import (
 // maxRows bounds the rows of one request, so that the list of refusals is bounded.
 const maxRows = 100_000
 
+// mostTold is how many refused rows of a request are told in words; of others only the code is.
+const mostTold = 1000
+
 // maxKey bounds an idempotency key, in bytes.
 const maxKey = 255
+
+// mostGrowth is how many times larger than its body the rows of a request may be, beyond the first MiB of them.
+const mostGrowth = 128
 
 // encodeTime bounds how long one request may keep a processor busy: a few bytes can be a number of many digits.
 const encodeTime = 10 * time.Second
@@ -47,12 +52,17 @@ type Options struct {
 	Writer  *Writer
 	Clock   run.Clock
 	Metrics *observe.Metrics
+	Limiter Limiter // nil: there are no rates
 	Limits  Limits
 	Ack     string // what an answer promises: durable, buffered or memory
 	// Position returns the text of a position of this shard.
 	Position func(seq uint64) string
 	// Applied returns the sequence that every view has reached.
 	Applied func() uint64
+	// Members returns the members of a set that a rule names, as the views have them. Nil: such rules are not supported.
+	Members func(m *auth.Member) ([]change.Value, *wire.Problem)
+	// Refused is told of each request of which something was refused for want of a right. Nil: nobody is told.
+	Refused func(who auth.Principal, table string)
 	// Remembered returns the bytes that the engine holds for ids and idempotency keys.
 	Remembered func() int
 }
@@ -64,11 +74,16 @@ type Door struct {
 	decoders sync.Pool // *rowDecoder
 	budget   budget
 	claims   claims
+	// conditions are those of the rules that callers met.
+	conditions conditions
 }
 
 // NewDoor compiles the tables' defaults and checks.
 func NewDoor(opt Options) (*Door, error) {
 	d := &Door{opt: opt}
+	if opt.Limiter == nil {
+		d.opt.Limiter = noLimiter{}
+	}
 	d.decoders.New = func() any { return new(rowDecoder) }
 	d.budget.limit, d.budget.meters = opt.Limits.Requests, opt.Writer.meters
 	if d.claims.window = opt.Limits.DedupeWindow; d.claims.window == 0 {
@@ -82,6 +97,7 @@ func (d *Door) Use(rels []*expr.Relation) error {
 	tables, err := newTables(rels)
 	if err == nil {
 		d.tables.Store(&tables)
+		d.conditions.forget()
 	}
 	return err
 }
@@ -109,20 +125,23 @@ func newTables(rels []*expr.Relation) (map[string]*table, error) {
 
 // Request is one write as a transport read it. The byte slices may be reused once Write returns.
 type Request struct {
-	Table    string
-	Op       change.Op
-	Rows     []byte    // JSON: an object, or an array of objects; with Lines an object per line. OpUpdate: the object with the new values
-	Lines    bool      // Rows is NDJSON
-	Filter   string    // OpUpdate, OpDelete: which rows, as a PostgREST query string
-	Key      string    // Idempotency-Key; empty: none
-	Producer string    // in place of a key: who numbers its requests; empty: nobody
-	Sequence uint64    // with Producer: the request's number, from 1
-	Atomic   bool      // all rows or none
-	Early    bool      // answer once durable, without the final outcome
-	ID       string    // request id
-	Trace    string    // W3C traceparent
-	Received time.Time // when the request began to arrive
-	share    share     // of the memory for requests
+	Table  string
+	Op     change.Op
+	Rows   []byte // JSON: an object, or an array of objects; with Lines an object per line. OpUpdate: the object with the new values
+	Lines  bool   // Rows is NDJSON
+	Events Events // Rows is CloudEvents, or the data of one
+	// Attributes of the event, with EventBinary.
+	Attributes []Attribute
+	Filter     string    // OpUpdate, OpDelete: which rows, as a PostgREST query string
+	Key        string    // Idempotency-Key; empty: none
+	Producer   string    // in place of a key: who numbers its requests; empty: nobody
+	Sequence   uint64    // with Producer: the request's number, from 1
+	Atomic     bool      // all rows or none
+	Early      bool      // answer once durable, without the final outcome
+	ID         string    // request id
+	Trace      string    // W3C traceparent
+	Received   time.Time // when the request began to arrive
+	share      share     // of the memory for requests
 }
 
 // Write does one write and returns its answer. A problem means that nothing of the request took effect (or, for
@@ -142,10 +161,17 @@ func (d *Door) Write(ctx context.Context, who auth.Principal, r *Request) (*wire
 }
 
 // write is Write for a caller who frees the request's share once the answer is out.
-func (d *Door) write(ctx context.Context, who auth.Principal, r *Request) (*wire.WriteResult, *wire.Problem) {
+func (d *Door) write(ctx context.Context, who auth.Principal, r *Request) (result *wire.WriteResult, problem *wire.Problem) {
+	defer func() {
+		d.told(who, result, problem)
+		d.tell(who, r.Table, result, problem)
+	}()
 	r.share.begin(&d.budget, who, d.known(r.Table))
-	t, problem := d.admit(who, r)
+	t, permit, problem := d.admit(who, r)
 	if problem != nil {
+		return nil, problem
+	}
+	if problem := d.opt.Limiter.Write(who, r.Table, len(r.Rows)); problem != nil {
 		return nil, problem
 	}
 	room, problem := d.opt.Writer.enter(ctx, who, t.rules.Table.Priority, r.Table, len(r.Rows)+len(r.Filter))
@@ -153,12 +179,15 @@ func (d *Door) write(ctx context.Context, who auth.Principal, r *Request) (*wire
 		return nil, problem
 	}
 	defer room.drop()
-	j := &job{door: d, table: t, who: who, r: r, ctx: ctx, ticket: room, began: d.opt.Clock.Now()}
+	j := &job{door: d, table: t, who: who, permit: permit, r: r, ctx: ctx, ticket: room, began: d.opt.Clock.Now()}
 	if problem := j.encode(); problem != nil {
 		return nil, problem
 	}
+	if problem := d.opt.Limiter.Rows(who, r.Table, j.rows); problem != nil {
+		return nil, problem
+	}
 	d.opt.Metrics.Stamp(observe.Received, d.opt.Clock.Now().Sub(r.Received).Seconds())
-	result, problem := j.commit(ctx)
+	result, problem = j.commit(ctx)
 	if problem != nil {
 		return nil, problem
 	}
@@ -184,6 +213,10 @@ func (d *Door) known(table string) string {
 // refuses says why a write of so many bytes would be refused for want of room, before its body is read; nil when it would not, or when the table is
 // not there. It is what a flood costs. The answer to one who floods takes a while.
 func (d *Door) refuses(ctx context.Context, who auth.Principal, table string, bytes int) *wire.Problem {
+	if problem := d.opt.Limiter.Ask(who, bytes); problem != nil {
+		d.linger(ctx, problem)
+		return problem
+	}
 	t := (*d.tables.Load())[table]
 	if t == nil {
 		return nil
@@ -199,36 +232,40 @@ func (d *Door) refuses(ctx context.Context, who auth.Principal, table string, by
 }
 
 // admit decides whether the caller may do this to that table.
-func (d *Door) admit(who auth.Principal, r *Request) (*table, *wire.Problem) {
+func (d *Door) admit(who auth.Principal, r *Request) (*table, permit, *wire.Problem) {
 	t := (*d.tables.Load())[r.Table]
 	if t == nil {
-		return nil, wire.NewProblem(wire.UnknownTable, "there is no table "+clip(r.Table)).WithField("table", "")
+		return nil, permit{}, wire.NewProblem(wire.UnknownTable, "there is no table "+clip(r.Table)).WithField("table", "")
 	}
-	if p := d.opt.Rules.Allow(who, r.Table, needs(r.Op)); p != nil {
-		return nil, p
+	may, p := d.permit(who, t, r.Op)
+	if p != nil {
+		return nil, permit{}, p
 	}
-	if len(r.Key) > maxKey || strings.HasPrefix(r.Key, "\x00") || !utf8.ValidString(r.Key) {
-		return nil, wire.NewProblem(wire.InvalidRequest, fmt.Sprintf("an idempotency key has at most %d bytes of UTF-8 and does not begin with a zero byte", maxKey)).WithField("Idempotency-Key", "")
+	if len(r.Key) > maxKey || r.Key != "" && r.Key[0] <= eventKey || !utf8.ValidString(r.Key) {
+		return nil, permit{}, wire.NewProblem(wire.InvalidRequest, fmt.Sprintf("an idempotency key has at most %d bytes of UTF-8 and does not begin with a byte of 0 or 1", maxKey)).WithField("Idempotency-Key", "")
 	}
 	if p := r.numbered(); p != nil {
-		return nil, p
+		return nil, permit{}, p
+	}
+	if p := r.eventful(); p != nil {
+		return nil, permit{}, p
 	}
 	if r.Op != change.OpInsert && !t.rules.Table.Keyed() {
-		return nil, wire.NewProblem(wire.InvalidRequest, r.Table+" is append-only: its rows are never changed").
+		return nil, permit{}, wire.NewProblem(wire.InvalidRequest, r.Table+" is append-only: its rows are never changed").
 			WithHint("a table with a primary key and without append_only can be updated, deleted from and merged into")
 	}
 	if len(r.Rows) > d.opt.Limits.Body {
-		return nil, tooLargeBody(d.opt.Limits.Body)
+		return nil, permit{}, tooLargeBody(d.opt.Limits.Body)
 	}
 	if !utf8.Valid(r.Rows) {
-		return nil, wire.NewProblem(wire.InvalidJSON, "the body is not valid UTF-8")
+		return nil, permit{}, wire.NewProblem(wire.InvalidJSON, "the body is not valid UTF-8")
 	}
 	// Keyed, atomic, filtering and repeatable writes have an outcome that only the engine knows: under a used Idempotency-Key
 	// every row is refused, and nobody would be told.
-	if r.Op != change.OpInsert || r.Atomic || r.Key != "" || r.Producer != "" || t.rules.Table.Keyed() {
+	if r.Op != change.OpInsert || r.Atomic || r.Key != "" || r.Producer != "" || r.Events != 0 || t.rules.Table.Keyed() {
 		r.Early = false
 	}
-	return t, nil
+	return t, may, nil
 }
 
 // numbered checks the producer and its sequence.
@@ -275,6 +312,7 @@ type job struct {
 	door     *Door
 	table    *table
 	who      auth.Principal
+	permit   permit
 	r        *Request
 	ctx      context.Context // the caller's
 	ticket   *ticket
@@ -287,8 +325,12 @@ type job struct {
 	logged   uint32 // records in all parts so far
 	encoded  int    // bytes of the records in all parts so far
 	rejected []wire.Rejected
-	index    []uint32 // request index of each logged record; nil while they are the same
-	clientID bool     // some row's key came from the caller and will be remembered
+	briefs   []*wire.Problem // one for each code
+	index    []uint32        // request index of each logged record; nil while they are the same
+	clientID bool            // some row's key came from the caller and will be remembered
+	refused  bool            // some record in body stands for a row that was refused
+	reason   []byte          // of the row that was refused last
+	reasons  int             // bytes of all reasons
 }
 
 // encode reads the request into parts, refusing row by row.
@@ -297,7 +339,7 @@ func (j *job) encode() *wire.Problem {
 	defer j.door.release(d)
 	j.body = d.body[:0]
 	defer func() { d.body = j.body[:0] }() // before release
-	d.reset(j.table, j.r.Rows, j.r.Received.UnixMicro(), j.who.Subject, j.who.Role)
+	d.reset(j.table, &j.permit, j.r.Rows, j.r.Received.UnixMicro(), &j.who)
 	var err error
 	switch {
 	case j.r.Op == change.OpDelete:
@@ -310,6 +352,8 @@ func (j *job) encode() *wire.Problem {
 		if p := j.update(d); p != nil {
 			return p
 		}
+	case j.r.Events != 0:
+		err = j.events(d)
 	case j.r.Lines:
 		err = j.lines(d)
 	case d.scan.space() == '[':
@@ -335,7 +379,7 @@ func (j *job) encode() *wire.Problem {
 
 // release gives a decoder back, without the request's bytes and without scratch memory that only an unusual row needs.
 func (d *Door) release(r *rowDecoder) {
-	r.scan, r.problem = scanner{}, nil
+	r.scan, r.problem, r.permit, r.ctx.Claim = scanner{}, nil, nil, nil
 	clear(r.vals)
 	if cap(r.body) > 256<<10 { // what is larger is not worth keeping
 		r.body = nil
@@ -353,7 +397,10 @@ func (j *job) claim() *wire.Problem {
 		bytes = j.rows * claimOfRow
 	}
 	if j.r.Key != "" {
-		bytes += claimOfRequest
+		bytes += claimOfRequest + j.reasons
+	}
+	if j.r.Events != 0 {
+		bytes += len(j.parts) * claimOfRequest
 	}
 	opt := &j.door.opt
 	if bytes == 0 && (j.r.Producer == "" || opt.Remembered() < opt.Limits.DedupeMemory) {
@@ -467,15 +514,40 @@ func (j *job) line(d *rowDecoder) error {
 
 // reject notes a refused row. Its error ends the request.
 func (j *job) reject(p *wire.Problem) error {
-	if j.index == nil {
+	if j.index == nil && !j.repeatable() {
 		j.index = make([]uint32, 0, 16)
 		for i := range j.logged + j.count {
 			j.index = append(j.index, i)
 		}
 	}
+	bytes := refusalBytes
+	if len(j.rejected) >= mostTold {
+		p, bytes = j.brief(p.Code), briefBytes
+	}
 	j.rejected = append(j.rejected, wire.Rejected{Index: j.rows, Error: p})
 	j.rows++
-	return j.hold(refusalBytes)
+	if err := j.hold(bytes); err != nil || !j.repeatable() || j.r.Atomic {
+		return err
+	}
+	j.reason = change.AppendReject(j.reason[:0], &change.Reject{Code: string(p.Code), Field: p.Field, Detail: p.Detail})
+	j.reasons += len(j.reason) + 4
+	return j.add(&change.Record{Refused: j.reason})
+}
+
+// repeatable reports whether the engine remembers how far it got with the request. The rows that the door refuses are logged with it then: a repeat may be
+// judged otherwise, since memberships, grants and the app change, and must neither pass a row over nor write one twice.
+func (j *job) repeatable() bool { return j.r.Events == 0 && (j.r.Key != "" || j.r.Producer != "") }
+
+// brief returns the refusal of one row of very many.
+func (j *job) brief(c wire.Code) *wire.Problem {
+	for _, p := range j.briefs {
+		if p.Code == c {
+			return p
+		}
+	}
+	p := wire.Brief(c)
+	j.briefs = append(j.briefs, p)
+	return p
 }
 
 // hold counts n more bytes that the request holds.
@@ -509,6 +581,11 @@ func (j *job) one(d *rowDecoder) error {
 	if err := d.members(); err != nil {
 		return err
 	}
+	return j.finish(d)
+}
+
+// finish adds the record of the row that d has read, or its refusal.
+func (j *job) finish(d *rowDecoder) error {
 	var row change.Row
 	if d.problem == nil {
 		row = d.complete(j.door.opt.Limits.Row, j.r.Op == change.OpMerge)
@@ -533,23 +610,24 @@ func (j *job) one(d *rowDecoder) error {
 // add appends a record to the part at hand, and begins a new part when it does not fit.
 func (j *job) add(rec *change.Record) error {
 	before := len(j.body)
+	j.refused = j.refused || len(rec.Refused) > 0
 	j.body = change.AppendRecord(j.body, j.r.Op, rec)
 	j.count++
 	j.encoded += len(j.body) - before
 	if err := j.bound(len(j.body) - before); err != nil {
 		return err
 	}
-	if len(j.body) <= change.MaxEntry-2<<10 || before == 0 {
+	if len(j.body) <= change.MaxEntry-2<<10-len(j.permit.rules)-len(j.who.Subject)-len(j.who.Role) || before == 0 {
 		return nil
 	}
-	last := append([]byte(nil), j.body[before:]...)
+	last, refused := append([]byte(nil), j.body[before:]...), j.refused
 	j.body = j.body[:before]
 	j.count--
 	if p := j.cut(false); p != nil {
 		return p
 	}
 	j.body = append(j.body, last...)
-	j.count = 1
+	j.count, j.refused = 1, refused
 	return nil
 }
 
@@ -558,6 +636,10 @@ func (j *job) bound(n int) error {
 	if most := max(j.door.opt.Writer.limit, 4*j.door.opt.Limits.Body); j.encoded > most {
 		return wire.NewProblem(wire.TooLarge, fmt.Sprintf("the rows of the request take more than %d bytes as the log stores them", most)).
 			WithHint("send the rows in several requests")
+	}
+	if j.encoded > mostGrowth*len(j.r.Rows)+1<<20 {
+		return wire.NewProblem(wire.TooLarge, fmt.Sprintf("the rows take more than %d times the bytes of the request as the log stores them", mostGrowth)).
+			WithHint("send the rows in several requests, numbers such as 1e30000 as text")
 	}
 	return j.hold(n)
 }
@@ -571,10 +653,8 @@ func (j *job) cut(last bool) *wire.Problem {
 	if j.count == 0 && (j.r.Producer == "" || len(j.parts) > 0) { // a producer's number is used up also when every row is refused
 		return nil
 	}
-	e := change.Entry{Kind: change.EntryWrite, Op: j.r.Op, Atomic: j.r.Atomic, Last: last, First: j.logged,
-		Table: j.table.rules.Catalog, Version: j.table.rules.Version, Count: j.count,
-		Subject: []byte(j.who.Subject), Role: []byte(j.who.Role), Request: []byte(j.r.ID), Key: []byte(j.r.Key), Trace: []byte(j.r.Trace)}
-	e.Body = bytes.Clone(j.body)
+	e := j.entry(j.logged, last)
+	e.Key = []byte(j.r.Key)
 	switch {
 	case j.r.Key != "":
 		e.BodyHash = j.bodyHash()
@@ -583,8 +663,15 @@ func (j *job) cut(last bool) *wire.Problem {
 	}
 	j.parts = append(j.parts, &part{entry: e, received: j.r.Received, done: make(chan answer, 1), early: j.r.Early})
 	j.logged += j.count
-	j.body, j.count = j.body[:0], 0
+	j.body, j.count, j.refused = j.body[:0], 0, false
 	return nil
+}
+
+// entry returns the entry of the records at hand.
+func (j *job) entry(first uint32, last bool) change.Entry {
+	return change.Entry{Kind: change.EntryWrite, Op: j.r.Op, Atomic: j.r.Atomic, Last: last, First: first, Refused: j.refused,
+		Table: j.table.rules.Catalog, Version: j.table.rules.Version, Count: j.count,
+		Subject: []byte(j.who.Subject), Role: []byte(j.who.Role), Request: []byte(j.r.ID), Trace: []byte(j.r.Trace), Rules: j.permit.rules, Body: bytes.Clone(j.body)}
 }
 
 func (j *job) bodyHash() uint64 {
@@ -617,7 +704,10 @@ func (j *job) update(d *rowDecoder) *wire.Problem {
 		}
 	}
 	if !any {
-		return wire.NewProblem(wire.InvalidRow, "an update must give at least one column").WithHint(j.table.columnNames())
+		return wire.NewProblem(wire.InvalidRow, "an update must give at least one column").WithHint(j.table.columnNames(j.permit.give))
+	}
+	if p := d.contracts(); p != nil {
+		return p
 	}
 	d.row = j.table.rules.Layout.Append(d.row[:0], d.vals)
 	if len(d.row) > j.door.opt.Limits.Row {
@@ -630,9 +720,9 @@ func (j *job) update(d *rowDecoder) *wire.Problem {
 func (j *job) filtered(rec change.Record) *wire.Problem {
 	if len(rec.Filter) == 0 {
 		return wire.NewProblem(wire.BadFilter, "a change without a filter would touch every row").
-			WithHint("say which: ?" + j.table.cols[0].Name + "=eq.value")
+			WithHint("say which: ?column=eq.value")
 	}
-	f, err := expr.ParseFilter(j.table.rel, string(rec.Filter))
+	f, err := expr.ParseVisible(j.table.rel, j.permit.see, string(rec.Filter))
 	if err != nil {
 		return filterProblem(err)
 	}
@@ -658,7 +748,7 @@ const producerKey = 0
 
 // wholeProblem returns the problem of a request that the engine refused as a whole, nil when it did not.
 func wholeProblem(o *change.Outcome) *wire.Problem {
-	if len(o.Rejected) == 0 {
+	if len(o.Rejected) == 0 || o.Rejected[0].Code != string(wire.Conflict) { // a caller may name a field of a row as he likes
 		return nil
 	}
 	switch x := o.Rejected[0]; x.Field {
@@ -695,28 +785,64 @@ func (j *job) commit(ctx context.Context) (*wire.WriteResult, *wire.Problem) {
 				return nil, p
 			}
 			seq = max(seq, a.seq)
-			j.merge(res, a.outcome)
+			j.merge(res, p, &a.outcome)
 		case <-ctx.Done():
 			return nil, wire.NewProblem(wire.Busy, "the caller went away; the write goes on without it")
 		}
 	}
 	res.Position = j.door.opt.Position(seq)
-	res.Rejected = mergeRejected(j.rejected, res.Rejected)
+	if j.repeatable() {
+		j.explain(res.Rejected)
+	} else {
+		res.Rejected = mergeRejected(j.rejected, res.Rejected)
+	}
 	return res, nil
 }
 
 // merge adds a part's outcome, turning the engine's record numbers into the request's row numbers.
-func (j *job) merge(res *wire.WriteResult, o change.Outcome) {
-	res.Accepted += int(o.Accepted)
+func (j *job) merge(res *wire.WriteResult, from *part, o *change.Outcome) {
+	if from.event && o.Replayed != 0 { // an event that came before, whatever it brings now
+		res.Duplicates += int(o.Accepted)
+	} else {
+		res.Accepted += int(o.Accepted)
+	}
 	res.Duplicates += int(o.Duplicates)
 	for _, x := range o.Rejected {
 		i := x.Index
-		if j.index != nil && int(i) < len(j.index) {
+		switch {
+		case from.event:
+			i = uint32(from.row)
+		case j.index != nil && int(i) < len(j.index):
 			i = j.index[i]
 		}
-		p := wire.NewProblem(wire.Code(x.Code), x.Detail)
-		p.Field = x.Field
+		var p *wire.Problem
+		told := len(res.Rejected)
+		if !j.repeatable() { // else those of the door are among them
+			told += len(j.rejected)
+		}
+		if told < mostTold {
+			p = wire.NewProblem(wire.Code(x.Code), x.Detail)
+			if p.Field = x.Field; p.Code == wire.Forbidden {
+				p.Hint = hintForbidden
+			}
+		} else {
+			p = j.brief(wire.Code(x.Code))
+		}
 		res.Rejected = append(res.Rejected, wire.Rejected{Index: int(i), Error: p})
+	}
+}
+
+// explain puts what the door said of a row in place of what the engine remembers of it, which is shorter, where both are of one refusal.
+func (j *job) explain(rejected []wire.Rejected) {
+	own := j.rejected
+	for i := range rejected {
+		x := &rejected[i]
+		for len(own) > 0 && own[0].Index < x.Index {
+			own = own[1:]
+		}
+		if len(own) > 0 && own[0].Index == x.Index && own[0].Error.Code == x.Error.Code && own[0].Error.Detail == x.Error.Detail {
+			x.Error = own[0].Error
+		}
 	}
 }
 

@@ -100,6 +100,7 @@ func TestDoorBounds(t *testing.T) {
 		{"too many lines", Request{Rows: bytes.Repeat([]byte("{\"a\":\"\"}\n"), maxRows+1), Lines: true}, wire.TooMany},
 		{"too many broken lines", Request{Rows: bytes.Repeat([]byte("x\n"), maxRows+1), Lines: true}, wire.TooMany},
 		{"small text, huge rows", Request{Table: "r", Rows: rows(12_000, `{"id":1,"j":1e4000}`)}, wire.TooLarge},
+		{"few, huge rows", Request{Table: "r", Rows: rows(300, `{"id":1,"j":1e30000}`)}, wire.TooLarge},
 		{"small lines, huge rows", Request{Table: "r", Rows: bytes.Repeat([]byte("{\"id\":1,\"j\":1e4000}\n"), 12_000), Lines: true}, wire.TooLarge},
 	} {
 		_, p := d.send(t, &c.r)
@@ -179,6 +180,111 @@ func TestLinesKeepTheirIndex(t *testing.T) {
 	}
 	if fmt.Sprint(got) != "[1 2 3 4]" {
 		t.Errorf("refused %v", got)
+	}
+	r.close()
+}
+
+// TestRefusedRowsAreLogged: of a request that may be repeated each row is a record, so that a record's number is its row's whatever the door refuses. The answer
+// is what the engine decided; it has the door's words where both speak of one refusal.
+func TestRefusedRowsAreLogged(t *testing.T) {
+	row, bad := `{"a":"`+strings.Repeat("x", 300)+`"}`, `{"a":null}`
+	body := func(every int) []byte {
+		var b strings.Builder
+		for i := range 10_000 {
+			if i%every == every-1 {
+				b.WriteString(bad + "\n")
+			} else {
+				b.WriteString(row + "\n")
+			}
+		}
+		return []byte(b.String())
+	}
+	for _, c := range []struct {
+		r    Request
+		want int
+	}{{Request{Key: "k", Rows: body(3)}, 10_000}, {Request{Producer: "p", Sequence: 1, Rows: body(7)}, 10_000}, {Request{Rows: body(3)}, 6667},
+		{Request{Key: "k", Rows: body(1)}, 10_000}, {Request{Producer: "p", Sequence: 1, Rows: body(1)}, 10_000}, {Request{Key: "k", Rows: body(20_000)}, 10_000}} {
+		d, r := newDoor(t, ample())
+		next, parts, flagged := uint32(0), 0, 0
+		r.group.Go("engine", func(context.Context) error {
+			for b := range r.out {
+				var outcomes []change.Outcome
+				it, e := b.Entries(), change.Entry{}
+				for it.Next(&e) {
+					if e.First != next {
+						t.Errorf("part %d begins with %d, want %d", parts, e.First, next)
+					}
+					next, parts = next+e.Count, parts+1
+					if e.Refused {
+						flagged++
+					}
+					o := change.Outcome{}
+					records, rec := e.Records(), change.Record{}
+					for i := e.First; records.Next(&rec); i++ {
+						if len(rec.Refused) == 0 {
+							o.Accepted++
+							continue
+						}
+						why, err := change.ReadReject(rec.Refused)
+						if err != nil {
+							return err
+						}
+						why.Index = i
+						o.Rejected = append(o.Rejected, *why)
+					}
+					if err := records.Err(); err != nil {
+						return err
+					}
+					outcomes = append(outcomes, o)
+				}
+				r.writer.Complete(b, outcomes)
+			}
+			return nil
+		})
+		c.r.Lines = true
+		name := fmt.Sprintf("key %q, producer %q", c.r.Key, c.r.Producer)
+		res, p := d.send(t, &c.r)
+		if p != nil || int(res.Accepted)+len(res.Rejected) != 10_000 || int(next) != c.want || (flagged > 0) != (d.repeats(&c.r) && len(res.Rejected) > 0) {
+			t.Fatalf("%s: %d records in %d parts, %d with refused rows, %+v", name, next, parts, flagged, p)
+		}
+		last := -1
+		for i, x := range res.Rejected {
+			if x.Index <= last || x.Error.Code != wire.InvalidRow || (x.Error.Detail == "") != (i >= mostTold) || i < mostTold && x.Error.Hint == "" {
+				t.Fatalf("%s: refusal %d is of row %d after %d: %+v", name, i, x.Index, last, x.Error)
+			}
+			last = x.Index
+		}
+		r.close()
+	}
+}
+
+func (d *Door) repeats(r *Request) bool { return (&job{door: d, r: r}).repeatable() }
+
+// TestManyRefusals: of very many refused rows only the first have words, and the answer is no multiple of the request's size that counts.
+func TestManyRefusals(t *testing.T) {
+	d, r := newDoor(t, ample())
+	r.accept()
+	rows := `[` + strings.Repeat(`0,`, 89_998) + `{"a":"x"},0]`
+	res, p := d.send(t, &Request{Rows: []byte(rows)})
+	if p != nil || res.Accepted != 1 || len(res.Rejected) != 89_999 {
+		t.Fatalf("%+v", p)
+	}
+	var b bytes.Buffer
+	if n, err := res.WriteTo(&b); err != nil || int(n) != b.Len() || n > 6<<20 {
+		t.Errorf("%d bytes, %v", n, err)
+	}
+	var back wire.WriteResult
+	if err := json.Unmarshal(b.Bytes(), &back); err != nil {
+		t.Fatal(err)
+	}
+	for i, x := range back.Rejected {
+		want := i
+		if i == 89_998 {
+			want = 89_999
+		}
+		if x.Index != want || x.Error.Code != wire.InvalidRow || x.Error.Status != 422 || (x.Error.Detail == "") != (i >= mostTold) {
+			t.Fatalf("refusal %d: %d %+v", i, x.Index, x.Error)
+		}
 	}
 	r.close()
 }
@@ -300,7 +406,7 @@ func FuzzRowsAgreeWithStandardLibrary(f *testing.F) {
 		`{"id":1,"t":"\ud800"}`, `{"id":1,"j":1e130000}`, `{"id":1,"n":1e-20000}`, `{ "id" : 1 , "b" : null }`, `{"id":1}x`, `{"id":1,}`, `[]`, `{"id":"1"}`, `{"":1}`} {
 		f.Add(s)
 	}
-	rel := relation(f, "r")
+	rel, anon := relation(f, "r"), auth.Anonymous()
 	table, err := newTable(rel)
 	if err != nil {
 		f.Fatal(err)
@@ -310,7 +416,7 @@ func FuzzRowsAgreeWithStandardLibrary(f *testing.F) {
 		if !utf8.ValidString(src) || strings.Count(src, "[")+strings.Count(src, "{") > maxDepth {
 			return
 		}
-		d.reset(table, []byte(src), 0, "anon", "anon")
+		d.reset(table, &permit{}, []byte(src), 0, &anon)
 		err := d.members()
 		if err == nil {
 			err = end(d)

@@ -1,7 +1,6 @@
 package ingest
 
 import (
-	"encoding/json"
 	"errors"
 	"io"
 	"mime"
@@ -46,7 +45,9 @@ func (h *HTTP) ServeHTTP(w http.ResponseWriter, q *http.Request) {
 		}
 	}
 	if problem == nil {
-		problem = r.parameters(q)
+		if problem = r.parameters(q); problem != nil {
+			h.Door.opt.Limiter.Wrote(who, problem.Code)
+		}
 	}
 	if problem != nil {
 		h.refuse(w, q, problem)
@@ -58,8 +59,12 @@ func (h *HTTP) ServeHTTP(w http.ResponseWriter, q *http.Request) {
 	}
 	defer h.bodies.Put(buf)
 	if problem := h.read(w, q, r, buf); problem != nil {
+		h.Door.opt.Limiter.Wrote(who, problem.Code)
 		h.refuse(w, q, problem)
 		return
+	}
+	if q.ContentLength < 0 {
+		h.Door.opt.Limiter.Came(who, len(r.Rows))
 	}
 	result, problem := h.Door.write(q.Context(), who, r)
 	if problem != nil {
@@ -76,7 +81,7 @@ func (h *HTTP) ServeHTTP(w http.ResponseWriter, q *http.Request) {
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Laaster-Position", result.Position)
 	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(result) // the caller may be gone; the write stands
+	_, _ = result.WriteTo(w) // the caller may be gone; the write stands
 }
 
 // What is read of a refused body so that its connection can be used again. The HTTP server reads as much by itself, in small pieces, which is most of
@@ -278,12 +283,24 @@ func contentType(q *http.Request, r *Request) *wire.Problem {
 		return p
 	}
 	text := q.Header.Get("Content-Type")
+	if !strings.HasPrefix(text, "application/cloudevents") {
+		r.eventHeaders(q.Header)
+	}
 	if text == "" || r.Op == change.OpDelete {
 		return nil
 	}
 	kind, _, err := mime.ParseMediaType(text)
 	switch {
 	case err != nil:
+	case r.Events == EventBinary && isJSON(text):
+		return nil
+	case r.Events == EventBinary:
+	case kind == "application/cloudevents+json":
+		r.Events = EventStructured
+		return nil
+	case kind == "application/cloudevents-batch+json":
+		r.Events = EventBatch
+		return nil
 	case kind == "application/json", kind == "text/json", kind == "application/x-www-form-urlencoded": // curl -d without a header
 		return nil
 	case kind == "application/x-ndjson" && r.Op != change.OpUpdate:
@@ -291,7 +308,7 @@ func contentType(q *http.Request, r *Request) *wire.Problem {
 		return nil
 	}
 	p := wire.NewProblem(wire.InvalidRequest, "content type "+clip(text)+" is not known").
-		WithField("Content-Type", "send application/json, or application/x-ndjson with one object per line")
+		WithField("Content-Type", "send application/json, application/x-ndjson with one object per line, or CloudEvents as application/cloudevents+json")
 	p.Status = http.StatusUnsupportedMediaType
 	return p
 }

@@ -3,9 +3,11 @@ package ingest
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 
 	"laaster/app"
+	"laaster/internal/auth"
 	"laaster/internal/change"
 	"laaster/internal/expr"
 	"laaster/internal/wire"
@@ -21,6 +23,12 @@ type table struct {
 	defaults []expr.Func // by column; nil: NULL
 	checks   []expr.Func
 	serverID bool // the primary key's default makes a new one each time
+	// contracts has the columns whose values follow a JSON Schema.
+	contracts []columnContract
+	// attributes has the columns that attributes of CloudEvents fill, by the attribute's name.
+	attributes map[string]int
+	claims     bool      // some default asks for a claim
+	anything   condition // what is asked of rows where there are no rules
 }
 
 func newTable(rel *expr.Relation) (*table, error) {
@@ -37,6 +45,7 @@ func newTable(rel *expr.Relation) (*table, error) {
 			return nil, fmt.Errorf("default of %s.%s: %w", rel.Name, c.Name, err)
 		}
 		t.defaults[i] = f
+		t.claims = t.claims || asksClaims(node)
 	}
 	for _, c := range rel.Table.Checks {
 		f, err := expr.Compile(c.Cond, t.rules.Layout)
@@ -50,7 +59,10 @@ func newTable(rel *expr.Relation) (*table, error) {
 			t.serverID = true
 		}
 	}
-	return t, nil
+	t.attributes = newAttributes(rel, t.columns)
+	var err error
+	t.contracts, err = newContracts(rel)
+	return t, err
 }
 
 // keyGiven reports whether the caller gave any column of the primary key.
@@ -63,11 +75,17 @@ func (t *table) keyGiven(given []byte) bool {
 	return false
 }
 
-// columnNames lists the columns for a hint.
-func (t *table) columnNames() string {
-	names := make([]string, len(t.cols))
+func asksClaims(n *expr.Node) bool {
+	return n.Kind == expr.KCall && n.Func.Name == "auth_claim" || slices.ContainsFunc(n.Args, asksClaims)
+}
+
+// columnNames lists the columns that may be given for a hint; nil: all.
+func (t *table) columnNames(given []bool) string {
+	var names []string
 	for i, c := range t.cols {
-		names[i] = c.Name
+		if may(given, i) {
+			names = append(names, c.Name)
+		}
 	}
 	return "the columns of " + t.rel.Name + " are " + strings.Join(names, ", ")
 }
@@ -84,11 +102,12 @@ type rowDecoder struct {
 	row     []byte
 	body    []byte // memory for the records of a part; the job that has the decoder uses it
 	ctx     expr.Ctx
+	permit  *permit
 	problem *wire.Problem // the first thing wrong with the row at hand
 }
 
-func (d *rowDecoder) reset(t *table, src []byte, now int64, subject, role string) {
-	d.t, d.scan = t, scanner{src: src}
+func (d *rowDecoder) reset(t *table, p *permit, src []byte, now int64, who *auth.Principal) {
+	d.t, d.permit, d.scan = t, p, scanner{src: src}
 	n := len(t.cols)
 	if cap(d.vals) < n {
 		d.vals = make([]change.Value, n)
@@ -99,8 +118,11 @@ func (d *rowDecoder) reset(t *table, src []byte, now int64, subject, role string
 	}
 	d.given = d.given[:(n+7)/8]
 	d.ctx.Now = now
-	d.ctx.Subject = append(d.ctx.Subject[:0], subject...)
-	d.ctx.Role = append(d.ctx.Role[:0], role...)
+	d.ctx.Subject = append(d.ctx.Subject[:0], who.Subject...)
+	d.ctx.Role = append(d.ctx.Role[:0], who.Role...)
+	if d.ctx.Claim = nil; t.claims && who.Token != nil {
+		d.ctx.Claim = who.Claim
+	}
 }
 
 // members reads the object at the scanner. The error is of syntax; a member that does not fit sets d.problem and the object is
@@ -151,10 +173,14 @@ func (d *rowDecoder) member(key, tok []byte) {
 		}
 		c, ok := d.t.columns[name] // many encoders write what is not ASCII with escapes
 		if !ok {
-			d.problem = wire.NewProblem(wire.UnknownColumn, d.t.rel.Name+" has no column "+clip(name)).WithField(clip(name), d.t.columnNames())
+			d.problem = wire.NewProblem(wire.UnknownColumn, d.t.rel.Name+" has no column "+clip(name)).WithField(clip(name), d.t.columnNames(d.permit.give))
 			return
 		}
 		col = c
+	}
+	if !may(d.permit.give, col) {
+		d.problem = d.notGiven(col)
+		return
 	}
 	v, buf, err := expr.FromJSON(d.t.cols[col].Type, tok, d.buf)
 	if err != nil {
@@ -206,8 +232,14 @@ func (d *rowDecoder) complete(limit int, merge bool) change.Row {
 			WithHint("send less, or raise limits.row in laaster.yaml")
 		return nil
 	}
+	if d.problem = d.contracts(); d.problem != nil {
+		return nil
+	}
 	if merge {
 		return d.row
+	}
+	if d.problem = d.allowed(d.row); d.problem != nil {
+		return nil
 	}
 	if d.problem = d.check(); d.problem != nil {
 		return nil
@@ -238,7 +270,11 @@ func (d *rowDecoder) check() *wire.Problem {
 			return wire.NewProblem(wire.Constraint, "check "+c.Name+": "+err.Error()).WithField(c.Name, "")
 		}
 		if !v.Null && v.N == 0 {
-			return wire.NewProblem(wire.Constraint, "the row violates check "+c.Name).WithField(c.Name, "it must hold: "+d.t.rules.Table.Checks[i].SQL)
+			p := wire.NewProblem(wire.Constraint, "the row violates check "+c.Name).WithField(c.Name, "")
+			if d.permit.give == nil { // it names columns
+				p.Hint = "it must hold: " + d.t.rules.Table.Checks[i].SQL
+			}
+			return p
 		}
 	}
 	return nil

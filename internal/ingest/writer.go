@@ -42,6 +42,8 @@ type part struct {
 	cost     int         // of that room
 	since    time.Time   // when the write was let in
 	logged   bool        // it is with the engine
+	event    bool        // it is a CloudEvent, whose repeat is a duplicate
+	row      int         // index of the event in its request
 }
 
 // answer tells the request what became of its part, unless it was told before.
@@ -241,6 +243,7 @@ func (w *Writer) submit(t *ticket, parts []*part) *wire.Problem {
 		t.drop()
 		return problem
 	}
+	g.checks(t.cost, -1)
 	g.leave(t.of, t.cost, false)
 	g.take(t.of, size)
 	g.charge(t.of, size-t.cost, w.clock.Now())
