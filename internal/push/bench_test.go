@@ -27,7 +27,7 @@ func (nowhere) close()                         {}
 func benchHub(b *testing.B) (*Hub, *world) {
 	rels := relations()
 	store := view.New(rels, view.Options{})
-	hub, err := NewHub(context.Background(), Options{Store: store, Log: testLog, Authorize: authorize, Merge: time.Nanosecond, CloseTimeout: time.Millisecond})
+	hub, err := NewHub(context.Background(), Options{Store: store, Log: testLog, Rules: rulesFunc(authorize), Merge: time.Nanosecond, CloseTimeout: time.Millisecond})
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -51,7 +51,8 @@ func BenchmarkFanOut(b *testing.B) {
 		b.Run(fmt.Sprintf("memory/%d", conns), func(b *testing.B) {
 			hub, w := benchHub(b)
 			for range conns {
-				c := &conn{enc: webSocket, who: auth.Anonymous(), sink: nowhere{}}
+				c := newConn(webSocket, auth.Anonymous())
+				c.sink = nowhere{}
 				if p := hub.open(c); p != nil {
 					b.Fatal(p)
 				}
@@ -173,7 +174,8 @@ func benchFeeds(b *testing.B, conns int, subscription func(i int) wire.Subscript
 	}
 	hub.store.Apply(w.epoch(edits))
 	for i := range conns {
-		c := &conn{enc: webSocket, who: auth.Anonymous(), sink: nowhere{}}
+		c := newConn(webSocket, auth.Anonymous())
+		c.sink = nowhere{}
 		if p := hub.open(c); p != nil {
 			b.Fatal(p)
 		}
@@ -219,7 +221,8 @@ func BenchmarkResume(b *testing.B) {
 	b.ReportAllocs()
 	b.ResetTimer()
 	for range b.N {
-		c := &conn{enc: webSocket, who: auth.Anonymous(), sink: nowhere{}}
+		c := newConn(webSocket, auth.Anonymous())
+		c.sink = nowhere{}
 		if p := hub.open(c); p != nil {
 			b.Fatal(p)
 		}

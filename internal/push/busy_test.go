@@ -57,7 +57,8 @@ func TestLongSubscribe(t *testing.T) {
 	b.apply(edits...)
 	b.flushed()
 	sink := newLineSink(1<<20, 1<<20)
-	c := &conn{enc: webSocket, who: auth.Anonymous(), sink: sink}
+	c := newConn(webSocket, auth.Anonymous())
+	c.sink = sink
 	if p := b.hub.open(c); p != nil {
 		t.Fatal(p)
 	}

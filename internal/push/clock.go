@@ -117,24 +117,32 @@ func (c *conn) look(now int64) {
 		c.mu.ping = true
 	}
 	c.mu.Unlock()
+	var lapsed *wire.Problem
+	if !ending {
+		lapsed = c.lapsed()
+	}
 	switch {
 	case ending:
 		if now >= endBy {
 			c.close()
 		}
+	case lapsed != nil:
+		c.h.opt.Logger.Info("client closed: its token is not good any more", "session", c.session, "subject", c.asks().Subject, "code", lapsed.Code)
+		c.dismiss(lapsed)
 	case c.blocked.Load() && idle >= o.StallTimeout:
 		c.slow()
 	case gone && greeted:
 		c.h.total.vanished.Add(1)
-		c.h.opt.Logger.Info("client closed: it answers no pings", "session", c.session, "subject", c.who.Subject)
+		c.h.opt.Logger.Info("client closed: it answers no pings", "session", c.session, "subject", c.asks().Subject)
 		c.goodbye(wire.SlowConsumer, "you do not answer pings", time.Second, closeTryLater)
 	case !greeted && age >= o.HelloTimeout:
 		p := retryLater(wire.InvalidRequest, "no hello came", time.Second).WithField("type", "send hello first") // the line may be slow
-		c.refuse("", p)
+		c.refuseLater("", p)
+		c.h.opt.Limiter.Misread(c.asks(), p.Code)
 		c.goodbye(p.Code, p.Detail, time.Second, closePolicy)
 	case c.read.since.Load() != 0 && now-c.read.since.Load() >= o.PartialTimeout.Milliseconds():
 		p := retryLater(wire.InvalidRequest, "a message took too long to come", time.Second).WithHint("send it at once, or in smaller ones")
-		c.refuse("", p)
+		c.refuseLater("", p)
 		c.goodbye(p.Code, p.Detail, time.Second, closePolicy)
 	case beat, late > 0, ping:
 		c.kick(true)
@@ -175,7 +183,7 @@ func (c *conn) silent(now int64) (ping, gone bool) {
 // slow ends a connection that cannot be kept up to date.
 func (c *conn) slow() {
 	c.h.total.slow.Add(1)
-	c.h.opt.Logger.Info("client closed: it does not read", "session", c.session, "subject", c.who.Subject)
+	c.h.opt.Logger.Info("client closed: it does not read", "session", c.session, "subject", c.asks().Subject)
 	c.goodbye(wire.SlowConsumer, "you do not read fast enough", 5*time.Second, closeTryLater)
 }
 
@@ -200,7 +208,7 @@ func (c *conn) end(last []byte, hangUp bool) bool {
 		c.mu.endBy = c.h.now() + c.h.opt.CloseTimeout.Milliseconds()
 	}
 	c.mu.Unlock()
-	c.kick(false)
+	c.kick(true) // whoever ends it may serve others too
 	return first
 }
 

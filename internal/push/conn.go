@@ -20,7 +20,7 @@ import (
 type conn struct {
 	h       *Hub
 	enc     encoding
-	who     auth.Principal
+	who     atomic.Pointer[auth.Principal] // see asks and authorized
 	session string
 	number  uint64        // in the order of arrival
 	sink    sink          // set before the first owner of out is done
@@ -29,6 +29,7 @@ type conn struct {
 
 	read      reading
 	talks     atomic.Pointer[talker] // what it has to do with channels; nil: nothing
+	renewals  int64                  // until when its token frames are paid for, unix ms; whoever reads has it
 	arranging sync.Mutex             // held from the look-up of a view until its subscription is queued, so that Hub.Settle sees it whole
 
 	cursor  atomic.Uint64 // every change up to here is written or on its way
@@ -51,6 +52,8 @@ type conn struct {
 		slowed      bool  // it gets frames less often than it wants, since its line does not carry them
 		over        bool  // nothing is written any more
 		greeted     bool  // hello is done
+		letIn       bool  // the limiter counts it, at place
+		place       uint64
 		exact       bool
 		every       time.Duration      // least time between two epoch frames
 		each        bool               // a frame for each epoch
@@ -60,6 +63,7 @@ type conn struct {
 		waiting     int                // bytes of replies
 		room        chan struct{}      // closed when replies were taken; nil when nobody waits
 		ops         []op               // subscribes and unsubscribes, in order
+		unused      []*feed            // of unsubscribes that the end came before
 		beat        bool               // a heartbeat is due
 		ending      []byte             // the last bytes; non-nil: goodbye is said
 		endBy       int64              // when the connection is cut if it has not ended by itself, unix ms
@@ -84,6 +88,16 @@ type conn struct {
 	}
 }
 
+// newConn returns a connection of who that has no sink yet.
+func newConn(enc encoding, who auth.Principal) *conn {
+	c := &conn{enc: enc}
+	c.who.Store(&who)
+	return c
+}
+
+// asks returns whom the connection speaks for now.
+func (c *conn) asks() auth.Principal { return *c.who.Load() }
+
 // op is a change of what a connection follows.
 type op struct {
 	id   string
@@ -96,6 +110,7 @@ type op struct {
 // paging is a subscription whose rows are being sent.
 type paging struct {
 	member
+	q     *query // what the feed asks at the position of snap
 	snap  *view.Snapshot
 	rows  []*windowRow // of a window
 	after []byte       // where the rows go on that were not sent yet
@@ -250,6 +265,11 @@ func (c *conn) produce(light bool) (bufs [][]byte, heavy bool) {
 		close(c.mu.room)
 		c.mu.room = nil
 	}
+	for _, o := range ops {
+		if ending != nil && o.end {
+			c.mu.unused = append(c.mu.unused, o.feed)
+		}
+	}
 	c.mu.Unlock()
 	if ending != nil {
 		c.out.done = true
@@ -349,6 +369,7 @@ func (c *conn) close() {
 		return
 	}
 	c.mu.over = true
+	defer c.leftLocked()()
 	c.countSlow(false)
 	held := make([]*feed, 0, len(c.mu.subs))
 	for _, f := range c.mu.subs {
@@ -359,6 +380,7 @@ func (c *conn) close() {
 			held = append(held, o.feed)
 		}
 	}
+	held = append(held, c.mu.unused...)
 	c.mu.replies, c.mu.ops, c.mu.subs = nil, nil, nil
 	if c.mu.room != nil {
 		close(c.mu.room)

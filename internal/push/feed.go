@@ -9,16 +9,20 @@ import (
 // feed is one query that is followed live, shared by all subscriptions that ask the same. Its changes are encoded once
 // for all of them.
 type feed struct {
-	id     uint64 // unique in the hub
-	q      *query
-	window *window // of a feed that follows the first rows of its result only
+	id      uint64 // unique in the hub
+	q       *query
+	window  *window     // of a feed that follows the first rows of its result only
+	guard   *guard      // of a feed whose rule has members
+	members *membership // of a feed that only finds the changes of a membership
 
 	// Guarded by Hub.mu.
 	users  int                // connections that hold it
+	now    *query             // what it asks at the hub's position: q, unless it has a guard
 	shapes []*shape           // shapes it is part of
 	each   int                // of these: shapes that get every epoch
 	run    fragment           // of the flush under way
-	slid   bool               // with window: an epoch of the flush under way may have changed it
+	slid   bool               // with window or members: an epoch of the flush under way may have changed it
+	turned bool               // with guard: a set is another one since the last flush
 	paths  []path             // where the index has it
 	hit    []change.RowChange // of index.concerned under way
 }
@@ -136,13 +140,18 @@ func (c *fragments) clear() {
 	c.mu.pages, c.mu.pageQueue, c.mu.pageBytes = nil, nil, 0
 }
 
-// fragment returns the changes of f over sp, encoded. It is false when a window's history does not reach back to sp's beginning. Hub.mu
-// must not be held.
+// fragment returns the changes of f over sp, encoded. It is false when the history of a window or of a guard does not reach back to sp's beginning, or a guard lets too
+// many other rows through at its end. Hub.mu must not be held.
 func (h *Hub) fragment(f *feed, sp *span) ([]byte, bool) {
-	if f.window == nil || sp.from == sp.to {
-		return h.encode(f, sp, 0)
+	var look *int
+	if f.guard != nil {
+		rows := turnRowsAlone
+		look = &rows
 	}
-	return h.encode(f, sp, h.reached())
+	if f.window == nil || sp.from == sp.to {
+		return h.encode(f, sp, 0, look)
+	}
+	return h.encode(f, sp, h.reached(), look)
 }
 
 // reached returns the position up to which epochs have been turned into frames.
@@ -152,8 +161,8 @@ func (h *Hub) reached() uint64 {
 	return h.mu.pos
 }
 
-// encode is fragment for whoever knows the hub's position, or one that was.
-func (h *Hub) encode(f *feed, sp *span, pos uint64) ([]byte, bool) {
+// encode is fragment for whoever knows the hub's position, or one that was. look is how many rows a guard may look at.
+func (h *Hub) encode(f *feed, sp *span, pos uint64, look *int) ([]byte, bool) {
 	if sp.from == sp.to {
 		return nil, true
 	}
@@ -162,10 +171,16 @@ func (h *Hub) encode(f *feed, sp *span, pos uint64) ([]byte, bool) {
 		return body, true
 	}
 	var changes []change.RowChange
+	q, whole := f.q, f.window != nil
 	switch {
 	case f.window != nil:
 		var ok bool
 		if changes, ok = f.window.between(sp.from, sp.to, pos); !ok {
+			return nil, false
+		}
+	case f.guard != nil:
+		var ok bool
+		if changes, q, whole, ok = h.guardedChanges(f, sp, look); !ok {
 			return nil, false
 		}
 	case f.q.point:
@@ -174,7 +189,7 @@ func (h *Hub) encode(f *feed, sp *span, pos uint64) ([]byte, bool) {
 		changes = sp.changes(f.q.rel.ID)
 	}
 	var r renderer
-	body := r.render(f, changes)
+	body := r.render(q, whole, changes)
 	h.kept.put(key, body)
 	return body, true
 }
@@ -185,27 +200,27 @@ type renderer struct {
 	body, del []byte
 }
 
-// render renders changes of the feed's relation, or of its window, ordered by key.
-func (r *renderer) render(f *feed, changes []change.RowChange) []byte {
+// render renders changes, ordered by key: of the query's relation, or with whole of rows that are all part of the result.
+func (r *renderer) render(q *query, whole bool, changes []change.RowChange) []byte {
 	if len(changes) == 0 {
 		return nil
 	}
-	r.query = f.q
+	r.query = q
 	start := len(r.body)
 	r.del = r.del[:0]
 	for i := range changes {
 		c := &changes[i]
-		was, is := c.Old != nil && (f.window != nil || r.match(c.Old)), c.New != nil && (f.window != nil || r.match(c.New))
+		was, is := c.Old != nil && (whole || r.match(c.Old)), c.New != nil && (whole || r.match(c.New))
 		switch {
-		case is && !(was && f.q.looksSame(c.Old, c.New)):
+		case is && !(was && q.looksSame(c.Old, c.New)):
 			if len(r.body) == start {
 				r.body = append(r.body, `"put":[`...)
 			} else {
 				r.body = append(r.body, ',')
 			}
-			r.body = f.q.appendRow(r.body, c.New)
+			r.body = q.appendRow(r.body, c.New)
 		case was && !is:
-			r.del = f.q.appendKey(separate(r.del), c.Old)
+			r.del = q.appendKey(separate(r.del), c.Old)
 		}
 	}
 	if len(r.body) > start {
@@ -275,6 +290,7 @@ type feeds struct {
 	all     map[string]*feed // by canonical query
 	rows    index            // of those that follow all rows of their result
 	windows index            // of those that follow the first rows
+	members index            // of memberships
 }
 
 // of returns the index that f is in.
@@ -295,7 +311,9 @@ func (x *feeds) add(f *feed) {
 
 // remove undoes add.
 func (x *feeds) remove(f *feed) {
-	delete(x.all, f.q.canon)
+	if x.all[f.q.canon] == f {
+		delete(x.all, f.q.canon)
+	}
 	x.of(f).remove(f)
 }
 

@@ -74,9 +74,11 @@ func (c *conn) follow(light bool) (bufs [][]byte, heavy bool) {
 	return c.merged(s, reached), false
 }
 
-// lostWindow reports whether a window that is live has no rows: reading them may take long. The caller owns out.
+// lostWindow reports whether a window that is live has no rows, or a guard no sets: reading them may take long. The caller owns out.
 func (c *conn) lostWindow() bool {
-	return slices.ContainsFunc(c.out.live, func(m member) bool { return m.feed.window != nil && !m.feed.window.ready() })
+	return slices.ContainsFunc(c.out.live, func(m member) bool {
+		return m.feed.window != nil && !m.feed.window.ready() || m.feed.guard != nil && !m.feed.guard.ready()
+	})
 }
 
 // known returns what a client knows after frames that knew told before. It is false when they begin at a position that it does not know.
@@ -155,13 +157,17 @@ func (c *conn) conflate(joins []joining, to uint64) [][]byte {
 	}
 	epochs, ok := h.store.Since(oldest)
 	if !ok {
-		return c.lost(joins, to)
+		return c.lost(joins, to, nil)
 	}
+	var failed []*feed
 	var spans spanSet
 	parts := make([]part, 0, len(c.out.live)+len(joins))
 	changed := false
 	add := func(m member, from uint64, log []byte) bool {
 		body, ok := h.fragment(m.feed, spans.get(epochs, from, to))
+		if !ok {
+			failed = append(failed, m.feed)
+		}
 		body = withLog(log, body)
 		changed = changed || len(body) > 0
 		parts = append(parts, part{m.id, body})
@@ -174,7 +180,7 @@ func (c *conn) conflate(joins []joining, to uint64) [][]byte {
 		ok = ok && add(j.member, j.from, j.log)
 	}
 	if !ok {
-		return c.lost(joins, to)
+		return c.lost(joins, to, failed)
 	}
 	stamp := history(epochs).span(oldest, to).stamp(0)
 	if stamp == 0 && to == cursor {
@@ -196,15 +202,15 @@ func (c *conn) conflate(joins []joining, to uint64) [][]byte {
 	return [][]byte{h.epochFrame(c.enc, parts, known, to, stamp)}
 }
 
-// lost sorts out who cannot be continued, starts their rows anew, and continues the others.
-func (c *conn) lost(joins []joining, to uint64) (bufs [][]byte) {
+// lost sorts out who cannot be continued, failed among them, starts their rows anew, and continues the others.
+func (c *conn) lost(joins []joining, to uint64, failed []*feed) (bufs [][]byte) {
 	if len(joins) == 0 && c.backToLog() {
 		return nil
 	}
 	h, cursor := c.h, c.cursor.Load()
 	floor := h.store.Floor()
 	gone := func(f *feed, from uint64) bool {
-		return from < floor || f.window != nil && !f.window.goesOn(from, h.reached())
+		return from < floor || slices.Contains(failed, f) || f.window != nil && !f.window.goesOn(from, h.reached())
 	}
 	var anew, kept []joining
 	var live []member

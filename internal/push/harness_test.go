@@ -44,6 +44,19 @@ func relations() []*expr.Relation {
 	}
 }
 
+// rulesFunc is Rules for all rows and columns of what it allows.
+type rulesFunc func(p auth.Principal, relation string) *wire.Problem
+
+func (f rulesFunc) Allow(p auth.Principal, relation string, _ app.Privilege) *wire.Problem {
+	return f(p, relation)
+}
+
+func (f rulesFunc) Columns(auth.Principal, string, app.Privilege) []bool { return nil }
+
+func (f rulesFunc) Rows(auth.Principal, string, app.Privilege) (*auth.Rule, *wire.Problem) {
+	return nil, nil
+}
+
 func authorize(p auth.Principal, relation string) *wire.Problem {
 	if relation == "secret" {
 		return wire.NewProblem(wire.Unauthenticated, "SELECT on secret is not granted to "+p.Role)
@@ -184,7 +197,10 @@ func newBenchOf(t *testing.T, opt Options, ringBytes int, rels []*expr.Relation)
 		b.clock = &testClock{Manual: run.NewManual(time.UnixMilli(1_000_000))}
 		opt.Clock = b.clock
 	}
-	opt.Store, opt.Log, opt.Authorize = b.store, testLog, authorize
+	opt.Store, opt.Log = b.store, testLog
+	if opt.Rules == nil {
+		opt.Rules = rulesFunc(authorize)
+	}
 	opt.Sent = func(_, to uint64) { b.sent.Store(to) }
 	hub, err := NewHub(context.Background(), opt)
 	if err != nil {

@@ -66,7 +66,7 @@ func (h *Hub) Resumes() (begun, failed int64) { return h.past.begun.Load(), h.pa
 
 // traced reports whether the log can tell f's rows from the position seq on.
 func (h *Hub) traced(f *feed, seq uint64) bool {
-	return h.opt.History != nil && f.window == nil && f.q.rel.Trace != nil && h.opt.History.First() <= seq
+	return h.opt.History != nil && f.window == nil && f.guard == nil && f.q.rel.Trace != nil && h.opt.History.First() <= seq
 }
 
 // catchUp is subscriptions that are brought up from the log, from one position. Alone on their connection they are live from the beginning and get what the log
@@ -356,6 +356,7 @@ func (c *conn) history() (bufs [][]byte) {
 	for _, u := range slices.Clone(c.out.behind) {
 		select {
 		case page := <-u.pages:
+			c.h.opt.Limiter.Replayed(c.asks(), page.size())
 			bufs = append(bufs, c.goOn(u, page)...)
 			if slices.Contains(c.out.behind, u) {
 				c.reading(1)
@@ -435,7 +436,7 @@ func (c *conn) giveUp(u *catchUp) (bufs [][]byte) {
 			continue
 		}
 		bufs = append(bufs, c.gapFrame(m.id, floor))
-		c.out.pages = append(c.out.pages, &paging{member: m, snap: snap})
+		c.out.pages = append(c.out.pages, &paging{member: m, q: m.feed.q, snap: snap})
 	}
 	return bufs
 }

@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"net"
-	"net/http"
 	"os"
 	"runtime"
 	"slices"
@@ -132,9 +130,13 @@ type logBench struct {
 }
 
 func newLogBench(t *testing.T, opt Options, ring, most int) *logBench {
+	return newLogBenchOf(t, opt, ring, most, logRelations())
+}
+
+func newLogBenchOf(t *testing.T, opt Options, ring, most int, rels []*expr.Relation) *logBench {
 	b := &logBench{log: &fakeLog{most: most, waiting: make(chan struct{})}}
 	opt.History = b.log
-	b.bench = newBenchOf(t, opt, ring, logRelations())
+	b.bench = newBenchOf(t, opt, ring, rels)
 	return b
 }
 
@@ -234,6 +236,42 @@ func TestLogResume(t *testing.T) {
 	b.say("new")
 	b.expect(m, `{"epoch","position":"13","at":13,"changes":{"l":{"put":[{"id":130,"body":"new"}]}}}`)
 	if begun, failed := b.hub.Resumes(); begun != 2 || failed != 0 {
+		t.Error(begun, failed)
+	}
+}
+
+// What the log has is told as the rules say: of one's own rows, the columns that are granted.
+func TestLogUnderRules(t *testing.T) {
+	rels := logRelations()
+	own, err := expr.Operator("=", []*expr.Node{expr.Column(1, app.Text, -1), {Kind: expr.KSubject, Type: app.Text, Pos: -1}}, -1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rels[1].Secured, rels[1].Rules = true, []expr.RowRule{{Name: "own", For: app.Select, Roles: []string{"public"}, Using: own}}
+	rules := &auth.Rules{}
+	rules.Use(&app.Definition{Grants: []app.Grant{{Role: "anon", Relation: "line", Allow: app.Select, Columns: []int{0, 2}}}}, rels...)
+	b := newLogBenchOf(t, Options{Rules: rules, PageBytes: 40}, 700, 2, rels)
+	for i := range 12 {
+		b.happens(append(lineEdits(10*i, "ann", "x"), lineEdits(10*i+1, "anon", "y")...)...)
+	}
+	if b.store.Floor() < 6 {
+		t.Fatal("the ring reaches back too far:", b.store.Floor())
+	}
+	m := b.connect(at(7, `{"id":"l","view":"line"},{"id":"x","view":"line","select":"who"}`))
+	frames := b.frames(m)
+	if len(frames) < 3 || !strings.Contains(frames[0], "has no column") || frames[1] != `{"resumed","id":"l","position":"7"}` {
+		t.Fatal(frames)
+	}
+	told := strings.Join(frames[2:], " ")
+	for i := range 12 {
+		if got, want := strings.Count(told, fmt.Sprintf(`{"id":%d,"body":"y"}`, 10*i+1)), min(1, max(0, i-6)); got != want {
+			t.Errorf("row %d is told %d times, want %d:\n%s", 10*i+1, got, want, told)
+		}
+	}
+	if strings.Contains(told, `"x"`) || strings.Contains(told, "who") {
+		t.Error("told what is another's or not granted:", told)
+	}
+	if begun, failed := b.hub.Resumes(); begun != 1 || failed != 0 {
 		t.Error(begun, failed)
 	}
 }
@@ -585,7 +623,7 @@ func TestLogBehindPages(t *testing.T) {
 		b.say("x")
 	}
 	b.store.Apply(b.world.epoch(lineEdits(130, "ann", "n"))) // 13: the hub is not there yet
-	q, p := newQuery(b.hub.relation("line"), "select=id", false, true)
+	q, p := newQuery(sight{rel: b.hub.relation("line")}, "select=id", false, true)
 	if p != nil {
 		t.Fatal(p)
 	}

@@ -35,17 +35,21 @@ type Hub struct {
 	past    logReader
 	total   counters
 	sorting sortBudget
+	reading *readers
 	kicked  []*conn // of the flush under way; the loop's
 
-	windowed atomic.Int64  // bytes of all windows
-	scans    chan struct{} // has an item for each connection that looks through many rows for new subscriptions
+	windowed    atomic.Int64  // bytes of all windows
+	followed    atomic.Uint64 // the memberships have followed the epochs up to here, see guard.go
+	memberBytes atomic.Int64  // of all memberships
+	scans       chan struct{} // has an item for each connection that looks through many rows for new subscriptions
 
-	poll     *poller      // nil: every WebSocket has a goroutine that reads it
-	partial  atomic.Int64 // bytes of incomplete messages from clients
-	sendings sync.Pool    // of *sending
-	door     *door        // of WebSockets
-	merged   mergedFrames
-	beats    beats
+	poll      *poller      // nil: every WebSocket has a goroutine that reads it
+	partial   atomic.Int64 // bytes of incomplete messages from clients
+	sendings  sync.Pool    // of *sending
+	door      *door        // of WebSockets
+	strangers strangers
+	merged    mergedFrames
+	beats     beats
 
 	mu struct {
 		sync.Mutex
@@ -54,13 +58,20 @@ type Hub struct {
 		feeds     []feeds
 		lastFeed  uint64 // the id of the last feed
 		feedCount int
+		weight    int    // of all feeds, see query.weight
 		lastConn  uint64 // the number of the last connection
 		shapes    map[string]*shape
 		dirty     map[*shape]struct{}
-		stepped   []*shape           // those that get every epoch and have something in the one under way
-		each      int                // shapes that get every epoch
-		marked    []*feed            // with a run
-		slid      []*feed            // with a window that an epoch of the flush may have changed
+		stepped   []*shape // those that get every epoch and have something in the one under way
+		each      int      // shapes that get every epoch
+		marked    []*feed  // with a run
+		slid      []*feed  // with a window that an epoch of the flush may have changed
+		members   map[string]*membership
+		idle      []*membership      // that nobody holds, oldest first
+		joined    []*feed            // of memberships that an epoch of the flush may have changed
+		turned    []*feed            // with a guard that lets other rows through since the flush
+		unguided  map[*feed]struct{} // with a guard that does not know what it lets through at pos
+		look      int                // rows that the flush under way may still look at for guards
 		render    renderer           // of the runs
 		parts     []part             // scratch
 		scratch   []byte             // a frame
@@ -70,6 +81,7 @@ type Hub struct {
 		conns     map[*conn]struct{}
 		fresh     wire.FreshnessFrame
 		stale     map[*expr.Relation]string // views that stand still, and why
+		unsettled bool                      // between Redefine and Settle
 		draining  bool
 		gone      chan struct{} // closed when draining and the last connection has left
 	}
@@ -92,7 +104,8 @@ func NewHub(ctx context.Context, opt Options) (*Hub, error) {
 		opt: opt, store: opt.Store, clock: opt.Clock, metrics: opt.Metrics, group: run.New(ctx),
 		applied: make(chan struct{}, 1), passes: make(chan []*conn),
 	}
-	h.sorting.limit = int64(opt.SortBytes)
+	h.sorting.limit, h.sorting.each = int64(opt.SortBytes), int64(opt.SortEach)
+	h.reading = newReaders()
 	h.past.turns = make(chan struct{}, logHolders)
 	h.scans = make(chan struct{}, 4*runtime.GOMAXPROCS(0))
 	h.leaving, h.leave = context.WithCancel(h.group.Context())
@@ -100,15 +113,18 @@ func NewHub(ctx context.Context, opt Options) (*Hub, error) {
 	if h.signals, err = newSignals(h); err != nil {
 		return nil, err
 	}
-	h.era.Store(newEra(rels, opt.Authorize))
+	h.era.Store(newEra(rels, opt.Rules))
 	h.mu.feeds = make([]feeds, len(rels))
 	h.mu.shapes, h.mu.dirty = map[string]*shape{}, map[*shape]struct{}{}
 	h.mu.ahead, h.mu.conns = map[*conn]struct{}{}, map[*conn]struct{}{}
 	h.mu.fresh = wire.FreshnessFrame{State: wire.FreshLive}
 	h.mu.gone = make(chan struct{})
 	h.mu.pos, h.mu.stamp = opt.Store.Head()
+	h.followed.Store(h.mu.pos)
+	h.mu.members, h.mu.unguided = map[string]*membership{}, map[*feed]struct{}{}
 	opt.Store.Notify(h.applied)
 	h.door = newDoor(opt.MaxOpening)
+	h.strangers.begin(opt.EachOpening)
 	h.sendings.New = func() any { return newSending() }
 	if p, err := newPoller(); err == nil {
 		h.poll = p
@@ -237,6 +253,10 @@ func (h *Hub) flush(now time.Time) flushed {
 	defer h.mu.Unlock()
 	clear(h.kicked)
 	f := flushed{from: h.mu.pos, to: h.mu.pos, conns: h.kicked[:0]}
+	if h.mu.unsettled { // what an epoch from here on shows to whom is decided by Settle
+		return f
+	}
+	h.mu.look = turnRows
 	epochs, ok := h.store.Since(h.mu.pos)
 	switch {
 	case !ok:
@@ -244,7 +264,9 @@ func (h *Hub) flush(now time.Time) flushed {
 	case len(epochs) > 0:
 		last := epochs[len(epochs)-1]
 		f.to = last.Seq
+		h.followMembersLocked(epochs, f.from, f.to)
 		h.mu.pos, h.mu.stamp, h.mu.recent = last.Seq, last.Stamp, recent{}
+		h.turnLocked()
 		h.slideLocked(epochs)
 		if h.mu.each > 0 {
 			h.stepLocked(epochs, &f)
@@ -252,6 +274,7 @@ func (h *Hub) flush(now time.Time) flushed {
 		h.markLocked(history(epochs).span(f.from, f.to), false, &f)
 		defer h.unmarkLocked()
 		h.mu.slid = unslide(h.mu.slid)
+		h.unturnLocked()
 	}
 	for s := range h.mu.dirty {
 		if wait := s.due.Sub(now); s.pace.every > 0 && wait > 0 {
@@ -284,10 +307,17 @@ func (f *flushed) kick(s *shape) {
 func (h *Hub) restartLocked(f *flushed) uint64 {
 	h.mu.pos, h.mu.stamp = h.store.Head()
 	h.mu.recent = recent{}
+	for _, s := range h.mu.members {
+		s.forget()
+	}
+	h.followed.Store(h.mu.pos)
 	for i := range h.mu.feeds {
 		for _, x := range h.mu.feeds[i].all {
 			if x.window != nil {
 				x.window.forget()
+			}
+			if x.guard != nil {
+				h.guideLocked(x)
 			}
 		}
 	}
@@ -371,9 +401,10 @@ func (h *Hub) emptyLocked(s *shape) {
 // are for runs of one epoch, those that get every epoch, else the others.
 func (h *Hub) markLocked(run *span, each bool, out *flushed) {
 	rels := h.store.Relations()
+	marks := func(f *feed) bool { return len(f.shapes) > f.each && !each || f.each > 0 && each }
 	mark := func(f *feed, changes []change.RowChange) {
-		if len(f.shapes) > f.each && !each || f.each > 0 && each {
-			h.markFeedLocked(f, run, changes, each)
+		if !f.turned && marks(f) {
+			h.markFeedLocked(f, run, f.now, f.window != nil, changes, each)
 		}
 	}
 	run.touched(func(rel int) {
@@ -382,21 +413,38 @@ func (h *Hub) markLocked(run *span, each bool, out *flushed) {
 		}
 	})
 	for _, f := range h.mu.slid {
-		if changes, ok := f.window.between(run.from, run.to, h.mu.pos); ok {
-			mark(f, changes)
+		changes, ok := f.window.between(run.from, run.to, h.mu.pos)
+		switch {
+		case !ok:
+			h.abandonAllLocked(f, out)
+		case marks(f):
+			h.markFeedLocked(f, run, f.now, true, changes, each)
+		}
+	}
+	for _, f := range h.mu.turned {
+		if f.window != nil || !marks(f) {
 			continue
 		}
-		for _, s := range f.shapes { // who has rows from within the run is told what changed since; others begin anew
-			if s.start < h.mu.pos {
-				h.abandonLocked(s, out)
-			}
+		if changes, q, whole, ok := h.guardedChanges(f, run, &h.mu.look); ok {
+			h.markFeedLocked(f, run, q, whole, changes, each)
+		} else {
+			h.abandonAllLocked(f, out)
 		}
 	}
 }
 
-func (h *Hub) markFeedLocked(f *feed, run *span, changes []change.RowChange, each bool) {
+// abandonAllLocked has every connection that follows f begin anew with what cannot be continued. Who has rows from within the run is told what changed since.
+func (h *Hub) abandonAllLocked(f *feed, out *flushed) {
+	for _, s := range f.shapes {
+		if s.start < h.mu.pos {
+			h.abandonLocked(s, out)
+		}
+	}
+}
+
+func (h *Hub) markFeedLocked(f *feed, run *span, q *query, whole bool, changes []change.RowChange, each bool) {
 	if f.run.to != run.to || f.run.from != run.from {
-		f.run = fragment{run.from, run.to, h.mu.render.render(f, changes)}
+		f.run = fragment{run.from, run.to, h.mu.render.render(q, whole, changes)}
 		h.mu.marked = append(h.mu.marked, f)
 	}
 	if len(f.run.body) == 0 {
@@ -454,7 +502,7 @@ func (h *Hub) frameLocked(s *shape, f shapeFrame, run *span) bool {
 		switch {
 		case run != nil:
 			var ok bool
-			if p.body, ok = h.encode(m.feed, run, h.mu.pos); !ok {
+			if p.body, ok = h.encode(m.feed, run, h.mu.pos, &h.mu.look); !ok {
 				h.emptyLocked(s)
 				return false
 			}

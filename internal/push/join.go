@@ -19,11 +19,13 @@ const manyRows = 10_000
 func (h *Hub) long(o *op) bool {
 	q := o.feed.q
 	switch {
+	case o.feed.guard != nil && !o.feed.guard.ready():
+		return true
 	case q.point, h.store.Len(q.rel.ID) < manyRows:
 		return false
 	case o.feed.window != nil:
 		return !o.feed.window.ready()
-	case q.filter.Cond() == nil:
+	case q.filter.Cond() == nil && o.feed.guard == nil:
 		return false
 	}
 	p, err := change.ParsePosition(o.from.Position)
@@ -124,30 +126,38 @@ func (c *conn) takeRows(ops []op, least uint64) beginning {
 			if served[i] = !ended[i] && h.current(o.feed.q.rel); !served[i] { // a snapshot may have no rows of it; Hub.Settle ends it
 				continue
 			}
-			w := o.feed.window
+			w, g := o.feed.window, o.feed.guard
 			if w == nil {
 				rels = append(rels, o.feed.q.rel.ID)
+			}
+			if w == nil && g == nil {
 				continue
 			}
 			p := tooFast()
 			if tries <= mostRestarts {
-				p = h.build(w)
+				p = h.prepare(o.feed)
 			}
 			if p != nil {
 				c.unserved(o, p)
 				served[i], ended[i] = false, true
 				continue
 			}
-			least = max(least, w.oldest())
+			if w != nil {
+				least = max(least, w.oldest())
+			}
+			if g != nil {
+				least = max(least, g.oldest())
+			}
 		}
 		slices.Sort(rels)
 		b := beginning{h.snapshot(slices.Compact(rels), least), make([]*paging, len(ops))}
 		whole := true
 		for i, o := range ops {
-			if !served[i] {
+			if !served[i] || h.unlike(c.asks(), o.feed.q) { // the snapshot may be one of other rules; Hub.Settle ends it, or whoever made the client another one
 				continue
 			}
-			b.pages[i] = &paging{member: member{o.id, o.feed}, snap: b.snap}
+			q, known := o.feed.queryAt(b.snap.Seq())
+			b.pages[i], whole = &paging{member: member{o.id, o.feed}, q: q, snap: b.snap}, whole && known
 			if w := o.feed.window; w != nil {
 				rows, ok := w.rowsAt(b.snap.Seq(), h.reached())
 				b.pages[i].rows, whole = rows, whole && ok
@@ -159,7 +169,21 @@ func (c *conn) takeRows(ops []op, least uint64) beginning {
 	}
 }
 
-// unserved ends a subscription whose window cannot be had.
+// prepare reads what a feed needs beside the rows of its view: those of its window, the values that its rule compares with. It must not be called with Hub.mu
+// held.
+func (h *Hub) prepare(f *feed) *wire.Problem {
+	if f.guard != nil {
+		if p := h.buildGuard(f.guard); p != nil {
+			return p
+		}
+	}
+	if f.window != nil {
+		return h.build(f.window)
+	}
+	return nil
+}
+
+// unserved ends a subscription whose window or whose rule's values cannot be had.
 func (c *conn) unserved(o op, p *wire.Problem) {
 	c.mu.Lock()
 	mine := !c.mu.over && c.mu.subs[o.id] == o.feed
@@ -237,7 +261,9 @@ func (h *Hub) place(o op, head, floor uint64) (uint64, continuation) {
 		return 0, afterGap
 	case p.Seq < h.store.Birth(o.feed.q.rel.ID):
 		return 0, fromRows
-	case o.feed.window != nil && (h.build(o.feed.window) != nil || !o.feed.window.goesOn(p.Seq, h.reached())):
+	case o.feed.guard != nil && (h.prepare(o.feed) != nil || !o.feed.guard.reachBack(p.Seq)):
+		return 0, fromRows
+	case o.feed.window != nil && (h.prepare(o.feed) != nil || !o.feed.window.goesOn(p.Seq, h.reached())):
 		return 0, fromRows
 	case p.Seq < floor && h.traced(o.feed, p.Seq):
 		return p.Seq, fromLog
@@ -264,6 +290,7 @@ func (c *conn) page() (bufs [][]byte) {
 	for len(c.out.pages) > 0 && room > 0 {
 		p := c.out.pages[0]
 		frame, more := c.pageFrame(p, room)
+		c.h.opt.Limiter.Replayed(c.asks(), len(frame))
 		bufs = append(bufs, frame)
 		room -= len(frame)
 		if more {
@@ -311,7 +338,7 @@ func (c *conn) pageFrame(p *paging, room int) (frame []byte, more bool) {
 
 // encodePage is pageFrame for the first who asks.
 func (c *conn) encodePage(p *paging, room int) (frame []byte, more bool) {
-	r := reader{query: p.feed.q}
+	r := reader{query: p.q}
 	var position [96]byte
 	at := c.h.position(position[:0], p.snap.Seq())
 	b := make([]byte, frameHeader, 1<<10)

@@ -71,6 +71,9 @@ type modelQuery struct {
 	match             func(vals []*string) bool
 	cols              []int
 
+	who  string                                          // may ask; empty: everybody
+	sees func(w *world, who string, vals []*string) bool // what the rules say; nil: everything
+
 	order         string // of a window
 	less          func(a, b []*string) bool
 	limit, offset int
@@ -201,7 +204,7 @@ func (m *model) expect(q int, seq uint64) map[string]string {
 	out := map[string]string{}
 	var rows [][]*string
 	for _, vals := range w.rows[rel.ID] {
-		if mq.match(vals) {
+		if mq.match(vals) && (mq.sees == nil || mq.sees(w, mq.who, vals)) {
 			rows = append(rows, vals)
 		}
 	}

@@ -34,6 +34,7 @@ type modelClient struct {
 	m      *model
 	addr   string
 	rand   *rand.Rand
+	who    string
 	events bool // over SSE
 	out    io.Writer
 	in     *bufio.Reader
@@ -123,7 +124,7 @@ func (c *modelClient) arrived(epochs uint64) bool {
 
 func (c *modelClient) openSocket() error {
 	fmt.Fprintf(c.out, "GET /v1/live HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"+
-		"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: laaster.v1\r\n\r\n")
+		"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: laaster.v1\r\nWho: %s\r\n\r\n", c.who)
 	res, err := http.ReadResponse(c.in, nil)
 	if err != nil || res.StatusCode != http.StatusSwitchingProtocols {
 		return fmt.Errorf("upgrade: %v %v", res, err)
@@ -168,7 +169,7 @@ func (c *modelClient) position(seq uint64) string {
 // newSub adds a subscription to follow.
 func (c *modelClient) newSub() *modelSub {
 	q := c.rand.IntN(len(c.m.queries))
-	for c.follows(q) {
+	for c.follows(q) || c.m.queries[q].who != c.who {
 		q = (q + 1) % len(c.m.queries)
 	}
 	c.times[q]++
@@ -246,7 +247,7 @@ func (c *modelClient) openEvents() error {
 	}
 	s.pages = nil
 	c.pos = 0
-	fmt.Fprintf(c.out, "GET %s HTTP/1.1\r\nHost: x\r\nAccept: text/event-stream\r\n%s\r\n", path, last)
+	fmt.Fprintf(c.out, "GET %s HTTP/1.1\r\nHost: x\r\nAccept: text/event-stream\r\nWho: %s\r\n%s\r\n", path, c.who, last)
 	res, err := http.ReadResponse(c.in, nil)
 	if err != nil || res.StatusCode != http.StatusOK {
 		return fmt.Errorf("events: %v %v", res, err)

@@ -25,15 +25,22 @@ type Options struct {
 	Log   change.LogID // the log that positions belong to
 	Shard uint32
 
-	// Authorize says whether p may read relation: nil, or the problem to answer. Default: nobody may read anything.
-	Authorize func(p auth.Principal, relation string) *wire.Problem
-	// Access is told of every read and subscription that is asked for, and what Authorize said of it; its own problem is answered instead when that
+	// Rules say what of the relations and channels callers may see. Default: nobody may see anything.
+	Rules Rules
+	// Access is told of every read and subscription that is asked for, and what Rules said of it; its own problem is answered instead when that
 	// was nil. Default: nobody is told.
 	Access func(p auth.Principal, relation string, refused *wire.Problem) *wire.Problem
 	// Recorded says that reads of a relation are recorded, so that no cache may answer them in place of the server. Default: none are.
 	Recorded func(relation string) bool
 	// Principal says who asks. Default: everybody is anonymous, and a request that carries a token is refused.
 	Principal func(r *http.Request) (auth.Principal, *wire.Problem)
+	// Identify says whom a token in a frame speaks for, on a connection that spoke for was. It does not wait. Default: tokens are refused.
+	Identify func(token string, was auth.Principal) (auth.Principal, *wire.Problem)
+	// Ended says why the token of p is not good any more; nil: it is. It is asked for every live connection with a token once a second, and for each of its
+	// frames. Default: tokens stay good.
+	Ended func(p auth.Principal) *wire.Problem
+	// Again returns p as a changed app makes it. Default: as it is.
+	Again func(p auth.Principal) auth.Principal
 	// Channels are the app's tables whose rows are in memory alone, and Signals the bounds of these. Default: there are none.
 	Channels []*expr.Relation
 	Signals  signal.Options
@@ -43,6 +50,8 @@ type Options struct {
 	History History
 	// Writer carries out the write frames of WebSockets. Default: they are refused as not supported.
 	Writer Writer
+	// Limiter bounds how much each caller may ask for. Default: nobody is bounded.
+	Limiter Limiter
 	// RequestID returns the id that the request has in the server's log: the session of a live connection. Default: a random one.
 	RequestID func(r *http.Request) string
 	// Answer answers a request with a problem. Default: writes it, with its Retry-After.
@@ -58,6 +67,7 @@ type Options struct {
 	Limits         wire.Limits   // of one connection; zero fields have the defaults of wire.DefaultLimits
 	MaxConnections int           // live connections, WebSocket and SSE together; default 10,000; more are refused with busy
 	MaxOpening     int           // WebSockets that wait to be let in; default 8,192; more are refused with busy
+	EachOpening    int           // WebSockets of one address that have not said hello, loopback not counted; more are refused with busy; default: any number
 	MaxFeeds       int           // different queries that are followed live; default 100,000; more are refused with busy
 	PageBytes      int           // size of a page of a snapshot; default 256 KiB
 	FrameLogBytes  int           // frames kept for connections with the same subscriptions; default 1 MiB
@@ -66,6 +76,8 @@ type Options struct {
 	UnsentBytes    int           // kept waiting in the kernel for one connection (Linux); default 8 KiB
 	WindowBytes    int           // rows and recent changes of live queries with a limit; default 64 MiB; beyond it new ones are told busy
 	SortBytes      int           // memory for all reads that sort at one time; default 64 MiB; beyond it a read is told busy
+	SortEach       int           // of SortBytes: for one read; default 32 MiB; beyond it that is too_large
+	ReadTime       time.Duration // computing the answer to one read; default 10 s; beyond it that is too_large
 	Merge          time.Duration // epochs that follow each other faster are merged into one frame; default 10 ms
 	MergeFactor    int           // if not 0: and for no longer than so many times what the last pass over the connections took
 	HelloTimeout   time.Duration // from the upgrade to the hello frame; default 10 s
@@ -84,13 +96,23 @@ func (o *Options) defaults() error {
 	if o.Store == nil {
 		return errors.New("push: Options.Store is needed")
 	}
-	if o.Authorize == nil {
-		o.Authorize = func(auth.Principal, string) *wire.Problem {
-			return wire.NewProblem(wire.Unauthenticated, "nothing may be read here")
-		}
+	if o.Rules == nil {
+		o.Rules = &auth.Rules{}
+	}
+	if o.Limiter == nil {
+		o.Limiter = noLimiter{}
 	}
 	if o.Principal == nil {
 		o.Principal = anonymous
+	}
+	if o.Identify == nil {
+		o.Identify = noIdentify
+	}
+	if o.Ended == nil {
+		o.Ended = func(auth.Principal) *wire.Problem { return nil }
+	}
+	if o.Again == nil {
+		o.Again = func(p auth.Principal) auth.Principal { return p }
 	}
 	if o.RequestID == nil {
 		o.RequestID = func(*http.Request) string { return "" }
@@ -129,6 +151,7 @@ func (o *Options) defaults() error {
 		{&o.PartialBytes, 64 << 20},
 		{&o.UnsentBytes, 8 << 10},
 		{&o.SortBytes, 64 << 20},
+		{&o.SortEach, 32 << 20},
 		{&o.WindowBytes, 64 << 20},
 	} {
 		if *d.field <= 0 {
@@ -140,6 +163,7 @@ func (o *Options) defaults() error {
 		standard time.Duration
 	}{
 		{&o.Merge, 10 * time.Millisecond},
+		{&o.ReadTime, 10 * time.Second},
 		{&o.HelloTimeout, 10 * time.Second},
 		{&o.StallTimeout, 30 * time.Second},
 		{&o.PartialTimeout, time.Minute},
@@ -174,5 +198,5 @@ func anonymous(r *http.Request) (auth.Principal, *wire.Problem) {
 
 // noTokens refuses a token: nobody should take himself for known when he is not.
 func noTokens() *wire.Problem {
-	return wire.NewProblem(wire.Unauthenticated, "this server verifies no tokens yet").WithHint("connect without a token: you are anon")
+	return wire.NewProblem(wire.Unauthenticated, "this server has no token issuer").WithHint("connect without a token: you are anon")
 }

@@ -18,8 +18,8 @@ import (
 
 // query is what a read or a subscription asks of one relation. Read-only; safe for concurrent use.
 type query struct {
-	rel      *expr.Relation
-	filter   *expr.Filter // its condition; nil: every row
+	sight                 // what the caller sees of the relation
+	filter   *expr.Filter // its condition, and that of the rule, if that has no members
 	cols     []int        // columns of a result, in order
 	names    [][]byte     // `"name":` of each of cols
 	key      []byte       // JSON array of keyNames
@@ -31,42 +31,52 @@ type query struct {
 	window   bool         // with live: the first rows only
 	lead     []byte       // every key of the result begins with it
 	point    bool         // lead is a whole key
+	weight   int          // see expr.Filter.Weight
+	rowWork  int          // matching that may be done on one row
 }
 
-// newQuery binds a query string to a relation. With live, key columns are part of every result, since changes refer to them.
-func newQuery(rel *expr.Relation, raw string, exact, live bool) (*query, *wire.Problem) {
-	f, err := expr.ParseFilter(rel, raw)
+// newQuery binds a query string to what the caller sees. With live, key columns are part of every result, since changes refer to them.
+func newQuery(seen sight, raw string, exact, live bool) (*query, *wire.Problem) {
+	rel := seen.rel
+	f, err := expr.ParseVisible(rel, seen.columns, raw)
 	if err != nil {
 		return nil, filterProblem(err)
 	}
-	q := &query{rel: rel, filter: f, exact: exact, raw: raw}
+	q := &query{sight: seen, filter: f, exact: exact, raw: raw, weight: f.Weight(), rowWork: readRowWork}
 	var out []expr.Output
 	if f.Select == nil {
 		for i, c := range rel.Columns {
-			out = append(out, expr.Output{Column: i, Name: c.Name})
+			if seen.sees(i) {
+				out = append(out, expr.Output{Column: i, Name: c.Name})
+			}
 		}
 	} else {
 		out = slices.Clone(f.Select)
 	}
 	if live {
-		if out, err = withKey(rel, out); err != nil {
+		if out, err = seen.withKey(out); err != nil {
 			return nil, filterProblem(err)
 		}
 	}
-	seen := make([]bool, len(rel.Columns))
+	shown := make([]bool, len(rel.Columns))
 	for _, o := range out {
 		q.cols = append(q.cols, o.Column)
 		q.names = append(q.names, append(wire.AppendString(nil, o.Name), ':'))
-		seen[o.Column] = true
+		shown[o.Column] = true
 	}
-	q.whole = !slices.Contains(seen, false)
+	q.whole = !slices.Contains(shown, false)
 	for _, k := range rel.Key {
 		q.keyNames = append(q.keyNames, rel.Columns[k].Name)
 	}
 	q.key = wire.AppendStrings(nil, q.keyNames)
-	q.canon = fmt.Sprintf("%s %t %q %s", rel.Name, exact, q.names, f.Canonical())
+	q.filter = seen.limit(f)
+	q.canon = fmt.Sprintf("%s %t %q %s%s", rel.Name, exact, q.names, seen.key(), q.filter.Canonical())
 	q.lead, q.point = q.prefix()
 	if live {
+		q.rowWork = liveRowWork
+		if p := q.checkWeight(); p != nil {
+			return nil, p
+		}
 		if p := q.windowed(); p != nil {
 			return nil, p
 		}
@@ -75,7 +85,8 @@ func newQuery(rel *expr.Relation, raw string, exact, live bool) (*query, *wire.P
 }
 
 // withKey adds the key columns that are not selected. Under another name a key column could not be found again.
-func withKey(rel *expr.Relation, out []expr.Output) ([]expr.Output, error) {
+func (s sight) withKey(out []expr.Output) ([]expr.Output, error) {
+	rel := s.rel
 	for _, o := range out {
 		if o.Name != rel.Columns[o.Column].Name {
 			return nil, &expr.FilterError{Code: string(wire.NotSupported), Field: "select",
@@ -83,6 +94,10 @@ func withKey(rel *expr.Relation, out []expr.Output) ([]expr.Output, error) {
 		}
 	}
 	for _, k := range rel.Key {
+		if !s.sees(k) {
+			return nil, &expr.FilterError{Code: string(wire.Forbidden), Field: "view", Msg: "columns of the key of " + rel.Name + " are not granted",
+				Hint: "changes refer to rows by their key: grant all of it, or read without live rows"}
+		}
 		if !slices.ContainsFunc(out, func(o expr.Output) bool { return o.Column == k }) {
 			out = append(out, expr.Output{Column: k, Name: rel.Columns[k].Name})
 		}
@@ -100,7 +115,7 @@ func filterProblem(err error) *wire.Problem {
 }
 
 // subscriptionQuery binds what a subscription asks for.
-func subscriptionQuery(rel *expr.Relation, s *wire.Subscription, exact bool) (*query, *wire.Problem) {
+func subscriptionQuery(seen sight, s *wire.Subscription, exact bool) (*query, *wire.Problem) {
 	var raw []string
 	if s.Filter != "" {
 		raw = append(raw, s.Filter)
@@ -116,20 +131,21 @@ func subscriptionQuery(rel *expr.Relation, s *wire.Subscription, exact bool) (*q
 	}
 	order := "order=" + url.QueryEscape(s.Order)
 	if s.Order == "" {
-		return newQuery(rel, strings.Join(raw, "&"), exact, true)
+		return newQuery(seen, strings.Join(raw, "&"), exact, true)
 	}
-	q, p := newQuery(rel, strings.Join(append(raw, order), "&"), exact, true)
+	q, p := newQuery(seen, strings.Join(append(raw, order), "&"), exact, true)
 	if p != nil || q.window {
 		return q, p
 	}
-	return newQuery(rel, strings.Join(raw, "&"), exact, true) // checked, and no other feed: rows without a limit have no order
+	return newQuery(seen, strings.Join(raw, "&"), exact, true) // checked, and no other feed: rows without a limit have no order
 }
 
 // reader evaluates a query. It has scratch memory: one per goroutine and use.
 type reader struct {
 	*query
-	ctx  expr.Ctx
-	look *int // rows that scan may look at, less those that it has; below 0: it ended for that reason; nil: any number
+	ctx   expr.Ctx
+	meter *meter // of a read that was asked for once; nil: nobody measures
+	look  *int   // rows that scan may look at, less those that it has; below 0: it ended for that reason; nil: any number
 }
 
 // scan calls fn for the rows of the result in the order of keys, from the first key at or after from, until fn returns false.
@@ -151,13 +167,14 @@ func (r *reader) scan(snap *view.Snapshot, from []byte, fn func(key []byte, row 
 				return false
 			}
 		}
-		switch {
-		case !bytes.HasPrefix(key, r.lead):
+		if !bytes.HasPrefix(key, r.lead) {
 			return false
-		case !r.match(row):
-			return true
 		}
-		return fn(key, row)
+		ok := r.match(row)
+		if !r.meter.step(&r.ctx) {
+			return false
+		}
+		return !ok || fn(key, row)
 	})
 }
 
@@ -167,6 +184,7 @@ func (r *reader) match(row change.Row) bool {
 		return true
 	}
 	r.ctx.Reset()
+	r.ctx.Bound(r.rowWork)
 	r.ctx.Row = row
 	ok, err := r.filter.Match(&r.ctx)
 	return ok && err == nil

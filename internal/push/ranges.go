@@ -18,6 +18,7 @@ import (
 type index struct {
 	anywhere bucket             // feeds that demand no value
 	sets     map[string]*valued // by the columns of which values are demanded
+	list     []*valued          // the same: every change looks at all of them
 	hits     []*feed            // of concerned; the feeds' own lists are feed.hit
 	feeds    int
 }
@@ -60,7 +61,7 @@ type path struct {
 // add makes f, which must not be there, be found.
 func (x *index) add(f *feed) {
 	x.feeds++
-	f.paths = paths(f.q)
+	f.paths = paths(f.now)
 	if len(f.paths) == 0 {
 		f.paths = []path{{}}
 	}
@@ -87,6 +88,7 @@ func (x *index) remove(f *feed) {
 		s := x.sets[key]
 		if delete(s.buckets, string(p.values)); len(s.buckets) == 0 {
 			delete(x.sets, key)
+			x.list = without(x.list, s)
 		}
 	}
 	f.paths = nil
@@ -113,6 +115,7 @@ func (x *index) bucket(p *path, create bool) *bucket {
 		}
 		s = &valued{cols: p.cols, buckets: map[string]*bucket{}}
 		x.sets[key] = s
+		x.list = append(x.list, s)
 	}
 	b := s.buckets[string(p.values)]
 	if b == nil && create {
@@ -165,7 +168,7 @@ func (x *index) concerned(rel *expr.Relation, changes []change.RowChange, fn fun
 				continue
 			}
 			x.ranged(&x.anywhere, rel, row, c, scratch[:0])
-			for _, s := range x.sets {
+			for _, s := range x.list {
 				key, ok := valuesOf(scratch[:0], rel, s.cols, row)
 				if b := s.buckets[string(key)]; ok && b != nil {
 					for _, f := range b.plain {

@@ -15,11 +15,11 @@ func randomFeed(t testing.TB, r *rand.Rand, id uint64) (*feed, func(vals []*stri
 	if r.IntN(8) > 0 {
 		raw, match = randomCondition(r, 0)
 	}
-	q, p := newQuery(relations()[0], raw, false, true)
+	q, p := newQuery(sight{rel: relations()[0]}, raw, false, true)
 	if p != nil {
 		t.Fatalf("%s: %v", raw, p)
 	}
-	return &feed{id: id, q: q}, match
+	return &feed{id: id, q: q, now: q}, match
 }
 
 // randomChanges is changes of tally, ascending by key, with the rows as text.
@@ -111,11 +111,11 @@ func TestIndexIsSelective(t *testing.T) {
 		var x index
 		const n = 1000
 		for i := range n {
-			q, p := newQuery(relations()[0], fmt.Sprintf(form, 10*i, 10*i+10, 10*i+5), false, true)
+			q, p := newQuery(sight{rel: relations()[0]}, fmt.Sprintf(form, 10*i, 10*i+10, 10*i+5), false, true)
 			if p != nil {
 				t.Fatal(p)
 			}
-			x.add(&feed{id: uint64(i), q: q})
+			x.add(&feed{id: uint64(i), q: q, now: q})
 		}
 		key, row := encode(relations()[0], []*string{str("k"), str("5000"), str("b")})
 		found := 0

@@ -6,15 +6,16 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"errors"
+	"math"
 	"mime"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"laaster/internal/auth"
 	"laaster/internal/change"
-	"laaster/internal/expr"
 	"laaster/internal/view"
 	"laaster/internal/wire"
 )
@@ -40,8 +41,8 @@ const (
 // read is one GET or HEAD of a view, checked.
 type read struct {
 	who     auth.Principal
-	rel     *expr.Relation
 	query   *query
+	guard   *guard // of a rule that has members: query is what it makes of the position
 	format  format
 	after   uint64
 	expired <-chan time.Time // nil: `_wait` was not given
@@ -60,10 +61,12 @@ func (h *Hub) ServeView(w http.ResponseWriter, r *http.Request) {
 		h.serveSignals(w, r)
 		return
 	}
+	defer func() { h.letGo(rd) }()
 	for range 3 { // the view may become another one while the caller waits
 		var expired <-chan time.Time
 		if rd != nil {
 			expired = rd.expired // it waits no longer than it said
+			h.letGo(rd)
 		}
 		if rd, p = h.parseRead(r, expired); p == nil {
 			p = h.awaitAfter(r.Context(), rd)
@@ -92,20 +95,25 @@ func (h *Hub) parseRead(r *http.Request, expired <-chan time.Time) (*read, *wire
 	if p != nil {
 		return nil, p
 	}
-	rel, p := h.access(who, r.PathValue("view"))
+	rd := &read{who: who, format: pickFormat(r), expired: expired}
+	if p := h.question(r.Context(), who, rd.format); p != nil {
+		return nil, p
+	}
+	seen, p := h.access(who, r.PathValue("view"))
 	if p != nil {
 		return nil, p
 	}
-	rd := &read{who: who, rel: rel, format: pickFormat(r), expired: expired}
 	if rd.format == noFormat {
 		return nil, wire.NewProblem(wire.InvalidRequest, "rows come as none of the accepted types").
 			WithField("Accept", "application/json, application/x-ndjson, text/csv and text/event-stream are spoken")
 	}
 	raw, exact, p := h.ownParameters(r.URL.RawQuery, rd)
-	if p != nil {
-		return nil, p
+	if p == nil {
+		rd.query, p = newQuery(seen, raw, exact, rd.format == asEvents)
 	}
-	rd.query, p = newQuery(rd.rel, raw, exact, rd.format == asEvents)
+	if p != nil {
+		h.opt.Limiter.Misread(who, p.Code)
+	}
 	return rd, p
 }
 
@@ -272,12 +280,22 @@ func formatOf(mediaType string) format {
 // serveRows answers with the rows at one position, or with 304 when the caller has them. It reports false, having answered nothing, when the
 // view has become another one, or another's, since the request was read.
 func (h *Hub) serveRows(w http.ResponseWriter, r *http.Request, rd *read) bool {
-	snap, tag, same := h.await(r, rd)
-	if is, p := h.readable(rd.who, rd.rel.Name); is != rd.rel || p != nil {
+	refuse := func(p *wire.Problem) {
+		w.Header().Del("ETag")
+		w.Header().Set("Cache-Control", "no-store")
+		h.metrics.Refused.WithLabelValues(string(p.Code)).Inc()
+		h.opt.Answer(w, r, p)
+	}
+	snap, tag, same, problem := h.await(r, rd)
+	if problem != nil {
+		refuse(problem)
+		return true
+	}
+	if h.unlike(rd.who, rd.query) {
 		return false
 	}
 	head := w.Header()
-	if why := h.stale(rd.rel); why != "" {
+	if why := h.stale(rd.query.rel); why != "" {
 		head.Set("Laaster-Stale", why)
 	}
 	head.Set("ETag", tag)
@@ -288,13 +306,20 @@ func (h *Hub) serveRows(w http.ResponseWriter, r *http.Request, rd *read) bool {
 		w.WriteHeader(http.StatusNotModified)
 		return true
 	}
-	out := &rowWriter{w: bufio.NewWriterSize(w, 32<<10), reader: reader{query: rd.query}, format: rd.format, budget: &h.sorting}
+	cost := rd.query.cost(snap)
+	h.opt.Limiter.Queried(rd.who, int(min(cost, math.MaxInt32)))
+	m, problem := h.newMeter(r.Context(), rd.who, cost)
+	defer m.close()
+	if problem != nil {
+		refuse(problem)
+		return true
+	}
+	body := &meteredWriter{w: w, m: m}
+	out := &rowWriter{w: bufio.NewWriterSize(body, 32<<10), reader: reader{query: rd.query, meter: m}, format: rd.format, budget: &h.sorting}
 	defer out.release()
 	if r.Method != http.MethodHead {
 		if problem := out.prepare(snap); problem != nil {
-			head.Del("ETag")
-			head.Set("Cache-Control", "no-store")
-			h.opt.Answer(w, r, problem)
+			refuse(problem)
 			return true
 		}
 	}
@@ -303,37 +328,107 @@ func (h *Hub) serveRows(w http.ResponseWriter, r *http.Request, rd *read) bool {
 		return true
 	}
 	out.all(snap)
+	switch p := m.ended(); {
+	case p == nil:
+	case body.begun:
+		panic(http.ErrAbortHandler) // nobody takes a part of the rows for all
+	default:
+		refuse(p)
+	}
 	return true
 }
 
 // await takes the rows to answer with, and says whether the caller has them. A long poll waits until it has not, or its time is over: changes of the view
 // that are none of its query do not end it.
-func (h *Hub) await(r *http.Request, rd *read) (snap *view.Snapshot, tag string, same bool) {
-	rel := rd.rel.ID
-	snap = h.store.Snapshot(rel)
-	last := snap.LastChange(rel)
+func (h *Hub) await(r *http.Request, rd *read) (snap *view.Snapshot, tag string, same bool, p *wire.Problem) {
+	snap, last, p := h.moment(rd)
+	if p != nil {
+		return nil, "", false, p
+	}
 	have, ok := h.known(r, rd, last)
-	for known := have; ; known = last {
-		last = snap.LastChange(rel)
-		if !ok || !h.unchanged(rd.query, known, last) {
-			return snap, h.entityTag(rd, last), false
+	asked := rd.query.canon
+	for known := have; ; {
+		if !ok || rd.query.canon != asked || !h.unchanged(rd.query, known, last) {
+			return snap, h.entityTag(rd, last), false, nil
 		}
 		if rd.expired == nil {
 			break
 		}
-		err := h.wait(r.Context(), func(ctx context.Context) error { return h.store.AwaitChange(ctx, rel, last+1, rd.expired) })
-		if err != nil {
+		if err := h.awaitNext(r.Context(), rd, snap, last); err != nil {
 			if errors.Is(err, view.ErrExpired) {
 				rd.expired = past()
 			}
 			break
 		}
-		snap = h.store.Snapshot(rel)
-		if snap.LastChange(rel) == last { // the relation is gone: see Store.AwaitChange
-			return snap, h.entityTag(rd, last), false
+		known = last
+		if snap, last, p = h.moment(rd); p != nil {
+			return nil, "", false, p
+		}
+		if last == known && (rd.guard == nil || !h.current(rd.query.rel)) { // the relation is gone: see Store.AwaitChange
+			return snap, h.entityTag(rd, last), false, nil
 		}
 	}
-	return snap, h.entityTag(rd, have), true // the tag that the caller has: caches find their answer by it
+	return snap, h.entityTag(rd, have), true, nil // the tag that the caller has: caches find their answer by it
+}
+
+// moment takes the rows of now, and the position at which what the answer is made of last changed. With a guard it makes rd ask what the caller sees there.
+func (h *Hub) moment(rd *read) (*view.Snapshot, uint64, *wire.Problem) {
+	q := rd.query
+	if !q.dependent() {
+		snap := h.store.Snapshot(q.rel.ID)
+		return snap, snap.LastChange(q.rel.ID), nil
+	}
+	if rd.guard == nil {
+		h.mu.Lock()
+		rd.guard = h.newGuardLocked(q, nil)
+		h.mu.Unlock()
+	}
+	rels := []int{q.rel.ID}
+	for _, r := range q.over {
+		rels = append(rels, r.ID)
+	}
+	slices.Sort(rels)
+	rels = slices.Compact(rels)
+	for range mostRestarts {
+		if p := h.buildGuard(rd.guard); p != nil {
+			return nil, 0, p
+		}
+		snap := h.store.Snapshot(rels...)
+		g, ok := rd.guard.at(snap.Seq())
+		if !ok {
+			continue
+		}
+		own := *g.q
+		own.canon = rd.guard.base.canon + g.q.filter.Canonical()
+		rd.query = &own
+		last := uint64(0)
+		for _, rel := range rels {
+			last = max(last, snap.LastChange(rel))
+		}
+		return snap, last, nil
+	}
+	return nil, 0, tooFast()
+}
+
+// letGo gives back what a read held.
+func (h *Hub) letGo(rd *read) {
+	if rd == nil || rd.guard == nil {
+		return
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.freeLocked(rd.guard)
+	rd.guard = nil
+}
+
+// awaitNext waits until there may be another answer than that of snap.
+func (h *Hub) awaitNext(ctx context.Context, rd *read, snap *view.Snapshot, last uint64) error {
+	return h.wait(ctx, func(ctx context.Context) error {
+		if rd.guard != nil {
+			return h.store.Await(ctx, snap.Seq()+1, rd.expired)
+		}
+		return h.store.AwaitChange(ctx, rd.query.rel.ID, last+1, rd.expired)
+	})
 }
 
 // mostCompared is how many changes a read looks through to find that they do not concern it.
@@ -367,10 +462,13 @@ func (h *Hub) unchanged(q *query, from, to uint64) bool {
 	if q.point {
 		changes = only(changes, q.lead)
 	}
-	r := reader{query: q}
+	r, work := reader{query: q}, 0
 	for i := range changes {
 		c := &changes[i]
 		was, is := c.Old != nil && r.match(c.Old), c.New != nil && r.match(c.New)
+		if work += r.ctx.Spent(); work > compareWork {
+			return false
+		}
 		if was != is || is && !(q.looksSame(c.Old, c.New) && q.ranksSame(c.Old, c.New)) {
 			return false
 		}
@@ -382,9 +480,9 @@ func (h *Hub) unchanged(q *query, from, to uint64) bool {
 // still right, unless the caller takes older rows. A wait must reach the server, and so must reads that are recorded.
 func (h *Hub) caching(r *http.Request, rd *read) string {
 	switch {
-	case rd.waits || h.opt.Recorded != nil && h.opt.Recorded(rd.rel.Name):
+	case rd.waits || h.opt.Recorded != nil && h.opt.Recorded(rd.query.rel.Name):
 		return "no-store"
-	case rd.who.Role != auth.Anonymous().Role || r.Header.Get("Authorization") != "":
+	case rd.who.Token != nil || rd.who.Role != auth.Anonymous().Role || r.Header.Get("Authorization") != "" || rd.query.rule != nil:
 		return "private, no-cache"
 	case rd.maxAge > 0:
 		return "public, max-age=" + strconv.Itoa(int(rd.maxAge/time.Second))
@@ -399,7 +497,7 @@ func past() <-chan time.Time {
 	return ch
 }
 
-// entityTag names an answer: query, role and format, and a position at which the rows were these.
+// entityTag names an answer: query, role, what the caller sees, format, and a position at which the rows were these.
 func (h *Hub) entityTag(rd *read, last uint64) string {
 	return h.tagOf(rd) + string(h.position(nil, last)) + `"`
 }

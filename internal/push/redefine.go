@@ -1,6 +1,9 @@
 package push
 
 import (
+	"slices"
+	"strings"
+
 	"laaster/internal/auth"
 	"laaster/internal/expr"
 	"laaster/internal/wire"
@@ -8,40 +11,48 @@ import (
 
 // era is what can be read, and by whom, between two definitions of the app.
 type era struct {
-	byName    map[string]*expr.Relation
-	authorize func(p auth.Principal, relation string) *wire.Problem
+	byName map[string]*expr.Relation
+	rules  Rules
 }
 
-func newEra(rels []*expr.Relation, authorize func(auth.Principal, string) *wire.Problem) *era {
-	w := &era{make(map[string]*expr.Relation, len(rels)), authorize}
+func newEra(rels []*expr.Relation, rules Rules) *era {
+	w := &era{make(map[string]*expr.Relation, len(rels)), rules}
 	for _, r := range rels {
 		w.byName[r.Name] = r
 	}
 	return w
 }
 
-// readable returns the view or table of this name that p may read now, or why there is none.
-func (h *Hub) readable(p auth.Principal, name string) (*expr.Relation, *wire.Problem) {
+// readable returns what p sees now of the view or table of this name, or why nothing.
+func (h *Hub) readable(p auth.Principal, name string) (sight, *wire.Problem) {
 	w := h.era.Load()
 	rel := w.byName[name]
+	if p.Token != nil { // it may have waited
+		if ended := h.opt.Ended(p); ended != nil {
+			return sight{}, ended
+		}
+	}
 	if rel == nil {
-		return nil, noSuchView()
+		return sight{}, noSuchView()
 	}
-	if p := w.authorize(p, name); p != nil {
-		return nil, p
-	}
-	return rel, nil
+	return w.sight(p, rel)
 }
 
 // access is readable for what somebody asks for anew.
-func (h *Hub) access(p auth.Principal, name string) (*expr.Relation, *wire.Problem) {
-	rel, refused := h.readable(p, name)
+func (h *Hub) access(p auth.Principal, name string) (sight, *wire.Problem) {
+	seen, refused := h.readable(p, name)
 	if h.opt.Access != nil && h.era.Load().byName[name] != nil {
 		if own := h.opt.Access(p, name, refused); refused == nil && own != nil {
-			return nil, own
+			return sight{}, own
 		}
 	}
-	return rel, refused
+	return seen, refused
+}
+
+// unlike reports whether what p sees of q's view is not what q was made for.
+func (h *Hub) unlike(p auth.Principal, q *query) bool {
+	now, refused := h.readable(p, q.rel.Name)
+	return refused != nil || !now.same(q.sight)
 }
 
 // current reports whether rel is what its name stands for.
@@ -51,32 +62,54 @@ func noSuchView() *wire.Problem {
 	return wire.NewProblem(wire.UnknownView, "no view or table has this name").WithField("view", "names are declared in app.sql")
 }
 
-// Redefine makes rels, relations of the store, what can be read from now on by those whom authorize lets. It is called by the store's writer, between
-// view.Store.Redefine and the next epoch; once that is applied, Settle moves those who follow.
-func (h *Hub) Redefine(rels []*expr.Relation, authorize func(p auth.Principal, relation string) *wire.Problem) {
+// Redefine makes rels, relations of the store, what can be read from now on as rules let. It is called by the store's writer, between
+// view.Store.Redefine and the next epoch; once that is applied, Settle moves those who follow. Nobody is told of that epoch before.
+func (h *Hub) Redefine(rels []*expr.Relation, rules Rules) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if n := len(h.store.Relations()) - len(h.mu.feeds); n > 0 {
 		h.mu.feeds = append(h.mu.feeds, make([]feeds, n)...)
 	}
-	h.era.Store(newEra(rels, authorize))
+	h.era.Store(newEra(rels, rules))
+	h.mu.unsettled = true
 }
 
-// Settle moves live subscriptions to what Redefine made of their views: those of a relation that another one has replaced get its rows,
-// those of one that is gone or that their client may no longer read get an error; all others do not notice. The rows are written by
+// Settle moves live subscriptions to what Redefine made of their views: those of a relation that another one has replaced, or of which their client sees
+// other rows or columns now, get its rows, those of one that is gone or that their client may no longer read get an error; all others do not notice. The rows are written by
 // goroutines of the hub.
 func (h *Hub) Settle() {
+	h.mu.Lock()
+	h.mu.recent = recent{} // rows under new rules are those of the definition's position, or later ones
+	h.mu.Unlock()
 	for _, c := range h.connections() {
-		c.redefine()
+		c.renewed()
+		c.redefine(false)
 	}
 	h.signals.settle()
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	h.mu.unsettled = false
+	select {
+	case h.applied <- struct{}{}:
+	default:
+	}
 	for rel := range h.mu.stale {
 		if !h.current(rel) {
 			delete(h.mu.stale, rel)
 		}
 	}
+}
+
+// authorized makes p whom the connection speaks for: its subscriptions are looked at again, as after a change of the app. What p sees as the one before
+// did goes on unnoticed, of what he sees otherwise he gets the rows, and what he may not see ends with an error.
+func (c *conn) authorized(p auth.Principal) {
+	if p == c.asks() {
+		return
+	}
+	c.who.Store(&p)
+	c.renewed() // Settle may have passed since it was identified
+	c.redefine(true)
+	c.retune()
 }
 
 // held is a subscription as it was.
@@ -85,20 +118,22 @@ type held struct {
 	feed *feed
 }
 
-// redefine moves the connection's subscriptions to what their views are now.
-func (c *conn) redefine() {
+// redefine moves the connection's subscriptions to what their views are now. With asked its client brought that about: each counts as one that it begins.
+func (c *conn) redefine(asked bool) {
 	c.arranging.Lock()
 	defer c.arranging.Unlock()
 	var olds []held
+	who := c.asks()
 	c.mu.Lock()
 	for id, f := range c.mu.subs {
-		if rel, p := c.h.readable(c.who, f.q.rel.Name); rel != f.q.rel || p != nil {
+		if c.h.unlike(who, f.q) {
 			olds = append(olds, held{id, f})
 		}
 	}
 	c.mu.Unlock()
+	slices.SortFunc(olds, func(a, b held) int { return strings.Compare(a.id, b.id) })
 	for _, o := range olds {
-		c.replace(o)
+		c.replace(o, asked)
 	}
 	if len(olds) > 0 {
 		c.kick(true)
@@ -106,8 +141,12 @@ func (c *conn) redefine() {
 }
 
 // replace moves one subscription. The caller holds c.arranging.
-func (c *conn) replace(o held) {
-	next, p := c.h.successor(c, o.feed)
+func (c *conn) replace(o held, asked bool) {
+	var next *feed
+	p := c.chargeable(asked)
+	if p == nil {
+		next, p = c.h.successor(c, o.feed, asked)
+	}
 	c.mu.Lock()
 	if c.mu.over || c.mu.subs[o.id] != o.feed { // it ended meanwhile
 		c.mu.Unlock()
@@ -135,13 +174,25 @@ func (c *conn) replace(o held) {
 	}
 }
 
+// chargeable says why a subscription may not begin anew, if its client asked for that.
+func (c *conn) chargeable(asked bool) *wire.Problem {
+	if !asked {
+		return nil
+	}
+	return c.h.opt.Limiter.Subscribe(c.asks())
+}
+
 // successor returns the feed that asks of a view's present definition what f asked of an earlier one, or says why there is none.
-func (h *Hub) successor(c *conn, f *feed) (*feed, *wire.Problem) {
-	rel, p := h.readable(c.who, f.q.rel.Name)
+func (h *Hub) successor(c *conn, f *feed, asked bool) (*feed, *wire.Problem) {
+	look := h.readable
+	if asked {
+		look = h.access
+	}
+	seen, p := look(c.asks(), f.q.rel.Name)
 	if p != nil {
 		return nil, p
 	}
-	q, p := newQuery(rel, f.q.raw, f.q.exact, true)
+	q, p := newQuery(seen, f.q.raw, f.q.exact, true)
 	if p != nil {
 		return nil, p
 	}

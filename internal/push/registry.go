@@ -14,18 +14,25 @@ func (h *Hub) acquireFeed(q *query) (*feed, *wire.Problem) {
 	defer h.mu.Unlock()
 	x := &h.mu.feeds[q.rel.ID]
 	f := x.all[q.canon]
-	if f == nil {
+	if f == nil || !f.q.same(q.sight) {
 		if h.mu.feedCount == h.opt.MaxFeeds {
 			return nil, retryLater(wire.Busy, "as many different live queries as the server is set to serve", 5*time.Second)
+		}
+		if h.mu.weight+q.weight > liveWeightsAll {
+			return nil, retryLater(wire.Busy, "as many patterns in live queries as the server serves", 5*time.Second)
 		}
 		if q.window && h.windowed.Load() >= int64(h.opt.WindowBytes) {
 			return nil, windowsFull()
 		}
 		h.mu.feedCount++
+		h.mu.weight += q.weight
 		h.mu.lastFeed++
-		f = &feed{id: h.mu.lastFeed, q: q}
+		f = &feed{id: h.mu.lastFeed, q: q, now: q}
+		if q.dependent() {
+			f.guard = h.newGuardLocked(q, f) // f.now, too
+		}
 		if q.window {
-			f.window = newWindow(h, q)
+			f.window = newWindow(h, f)
 		}
 		x.add(f)
 	}
@@ -43,8 +50,12 @@ func (h *Hub) releaseLocked(f *feed) {
 	if f.users--; f.users == 0 {
 		h.mu.feeds[f.q.rel.ID].remove(f)
 		h.mu.feedCount--
+		h.mu.weight -= f.q.weight
 		if f.window != nil {
 			f.window.free()
+		}
+		if f.guard != nil {
+			h.freeLocked(f.guard)
 		}
 	}
 }
@@ -104,6 +115,7 @@ func (h *Hub) forget(c *conn, held []*feed) {
 		return
 	}
 	delete(h.mu.conns, c)
+	h.strangers.remove(c)
 	h.leaveLocked(c)
 	delete(h.mu.ahead, c)
 	for _, f := range held {

@@ -3,6 +3,7 @@ package push
 import (
 	"bufio"
 	"bytes"
+	"fmt"
 	"math"
 	"slices"
 	"strings"
@@ -33,6 +34,7 @@ type rowWriter struct {
 // sortBudget is the memory that all reads together may use for sorting.
 type sortBudget struct {
 	limit int64
+	each  int64 // of it: for one read
 	used  atomic.Int64
 }
 
@@ -48,7 +50,11 @@ func (o *rowWriter) prepare(snap *view.Snapshot) *wire.Problem {
 	}
 	o.sorts = true
 	if o.ready = o.sorted(snap, order, o.filter.Offset, left); o.ready != nil {
-		return nil
+		return o.meter.ended()
+	}
+	if int64(o.held) > o.budget.each {
+		return wire.NewProblem(wire.TooLarge, fmt.Sprintf("sorting these rows takes more than the %d KiB that one read may use", o.budget.each>>10)).
+			WithField("order", "ask for fewer rows with limit or a filter, or read in the order of the key; a view with ORDER BY … LIMIT is kept sorted")
 	}
 	p := wire.NewProblem(wire.Busy, "the memory for sorting is in use by other reads").
 		WithHint("ask again, ask for fewer rows with limit or a filter, or read in the order of the key; a view with ORDER BY … LIMIT is kept sorted")
@@ -59,7 +65,7 @@ func (o *rowWriter) prepare(snap *view.Snapshot) *wire.Problem {
 // take reserves memory for sorting and reports whether there was enough.
 func (o *rowWriter) take(bytes int) bool {
 	o.held += bytes
-	return o.budget.used.Add(int64(bytes)) <= o.budget.limit
+	return o.budget.used.Add(int64(bytes)) <= o.budget.limit && int64(o.held) <= o.budget.each
 }
 
 func (o *rowWriter) release() {
@@ -76,6 +82,9 @@ func (o *rowWriter) all(snap *view.Snapshot) {
 		o.put(o.heading())
 	}
 	o.each(snap, o.row)
+	if o.meter.ended() != nil {
+		return
+	}
 	if o.format == asJSON {
 		o.put([]byte("]\n"))
 	}

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"laaster/internal/auth"
+	"laaster/internal/flow"
 	"laaster/internal/wire"
 )
 
@@ -25,7 +26,7 @@ var update = flag.Bool("update", false, "rewrite the answers in testdata")
 
 // TestScripts runs the conversations of testdata. A block is commands, a line of ----, and what comes of them. Commands:
 //
-//	options ring=N page=N log=N conns=N subs=N frame=N   first block only
+//	options ring=N page=N log=N conns=N subs=N frame=N   first block only; rooms=1: over roomsApp, where callers are whom the header Who names
 //	put tally A 3 NULL      stage a row (relation, values); NULL is no value
 //	del tally A             stage the end of a row (relation, key values)
 //	epoch                   apply what is staged as one epoch, 10 ms after the last, and wait until it is flushed
@@ -34,7 +35,7 @@ var update = flag.Bool("update", false, "rewrite the answers in testdata")
 //	dirty N                 wait until N shapes have changes that are in no frame
 //	flush                   wait until everything is flushed
 //	birth tally             tally has its definition since now
-//	connect c               a WebSocket named c
+//	connect c [ann]         a WebSocket named c, of a client called ann
 //	send c {…}              a text message; \xNN is a byte
 //	raw c fin|more OP TEXT  a frame with opcode OP
 //	bytes c TEXT            bytes as they are
@@ -46,6 +47,8 @@ var update = flag.Bool("update", false, "rewrite the answers in testdata")
 //	get|head PATH [H:v]…   a request and its answer
 //	wait NAME PATH [H:v]…  a request whose answer comes later, at: answer NAME
 //	fresh stale             Hub.SetFreshness
+//	become c ann [role]     c's client is somebody else now
+//	redefine SQL            the app is roomsApp and this: what is staged is the epoch of that definition
 //	drain
 //	stats
 func TestScripts(t *testing.T) {
@@ -121,7 +124,7 @@ type script struct {
 
 // open makes the bench, with the options of the first line if there are any.
 func (s *script) open(commands string) string {
-	opt, ring := Options{}, 0
+	opt, ring, rels := Options{}, 0, relations()
 	s.rest = map[string][]byte{}
 	if first, _, _ := strings.Cut(commands, "\n"); strings.HasPrefix(first, "options ") {
 		for _, o := range strings.Fields(first)[1:] {
@@ -143,11 +146,15 @@ func (s *script) open(commands string) string {
 				opt.Limits.Subscriptions = n
 			case "frame":
 				opt.Limits.FrameBytes = n
+			case "rooms":
+				var p *flow.Program
+				p, opt.Rules = compiled(s.t, roomsApp)
+				opt.Principal, rels = byHeader, p.Relations
 			}
 		}
 	}
 	opt.Writer = writerFunc(s.write)
-	s.bench = newBench(s.t, opt, ring)
+	s.bench = newBenchOf(s.t, opt, ring, rels)
 	return commands
 }
 
@@ -183,6 +190,26 @@ func (s *script) command(line string) string {
 		s.advance(d)
 	case "flush":
 		s.flushed()
+	case "become":
+		p := reader1(args[1])
+		if len(args) > 2 {
+			p.Role, p.Token = args[2], &auth.Token{Roles: []string{args[2]}, Claims: p.Token.Claims}
+		}
+		for _, c := range s.hub.connections() {
+			if sink, ok := c.sink.(*streamSink); ok && sink.conn == s.conns[args[0]] {
+				c.authorized(p)
+			}
+		}
+		s.settle()
+	case "redefine":
+		_, rules := compiled(s.t, roomsApp+rest)
+		s.advance(10 * time.Millisecond)
+		s.hub.Redefine(s.store.Relations(), rules)
+		s.apply(s.staged...)
+		s.staged = nil
+		s.hub.Settle()
+		s.flushed()
+		s.settle()
 	case "dirty":
 		for s.dirty() != s.number(rest) {
 			runtime.Gosched()
@@ -224,7 +251,11 @@ func (s *script) connection(name string, args []string, rest string) string {
 	switch name {
 	case "connect":
 		m = newMemConn()
-		if p := s.hub.ServeConn(m, auth.Anonymous()); p != nil {
+		client := auth.Anonymous()
+		if text != "" {
+			client = reader1(text)
+		}
+		if p := s.hub.ServeConn(m, client); p != nil {
 			return fmt.Sprintf("%s: refused: %v, retry after %d ms\n", who, p, p.RetryAfterMS)
 		}
 		s.conns[who], s.order = m, append(s.order, who)

@@ -29,12 +29,32 @@ func (c *conn) frame(kind string, f appender) []byte {
 
 // open registers a connection, or says why there cannot be another one. The caller owns out until it calls release: the sink need
 // not be there yet. A WebSocket is in h.opening until its reader runs.
-func (h *Hub) open(c *conn) *wire.Problem {
+func (h *Hub) open(c *conn) (problem *wire.Problem) {
 	c.h = h
+	defer func() {
+		if problem == nil { // Settle sees it from now on
+			c.renewed()
+		}
+	}()
 	if c.session == "" {
 		c.session = rand.Text()
 	}
 	now := h.now()
+	if c.enc == eventStream { // who asks is known, and so is the one subscription
+		p := h.opt.Limiter.Subscribe(c.asks())
+		if p == nil {
+			p = c.letIn()
+		}
+		if p != nil {
+			h.metrics.Refused.WithLabelValues(string(p.Code)).Inc()
+			return p
+		}
+		defer func() {
+			if problem != nil {
+				c.left()
+			}
+		}()
+	}
 	c.mu.opened = now
 	c.mu.subs = map[string]*feed{}
 	c.mu.busy = true
@@ -46,6 +66,8 @@ func (h *Hub) open(c *conn) *wire.Problem {
 		return retryLater(wire.Draining, "the server is shutting down", time.Second)
 	case len(h.mu.conns) >= h.opt.MaxConnections:
 		return retryLater(wire.Busy, "as many live connections as the server is set to serve", 5*time.Second)
+	case c.enc == webSocket && !h.strangers.add(c):
+		return retryLater(wire.Busy, "as many connections that have not said hello as one address may have", 5*time.Second)
 	}
 	h.mu.conns[c] = struct{}{}
 	h.mu.lastConn++
@@ -68,7 +90,7 @@ func (c *conn) refuse(id string, p *wire.Problem) {
 	c.fail(id, p)
 }
 
-// refuseLater is refuse for a goroutine that serves others too: what else there is to do for the connection is left to a goroutine of its own.
+// refuseLater is refuse for a goroutine that serves others too: what takes long for the connection is left to a goroutine of its own.
 func (c *conn) refuseLater(id string, p *wire.Problem) {
 	c.h.metrics.Refused.WithLabelValues(string(p.Code)).Inc()
 	c.queue(c.failure(id, p))
@@ -97,12 +119,16 @@ func (c *conn) receive(data []byte) bool {
 		if p == nil && !ok {
 			p = wire.NewProblem(wire.InvalidRequest, "the first frame is hello").WithField("type", "")
 		}
-		if p == nil && hello.Token != "" {
-			p = noTokens().WithField("token", "connect without a token: you are anon")
+		if p == nil {
+			p = c.introduced(hello.Token)
 		}
 		if p != nil {
-			c.refuse("", p)
-			c.goodbye(p.Code, p.Detail, 0, closePolicy)
+			c.h.opt.Limiter.Misread(c.asks(), p.Code)
+			c.dismiss(p)
+			return false
+		}
+		if p := c.letIn(); p != nil {
+			c.turnedAway(p)
 			return false
 		}
 		c.hello(hello)
@@ -112,10 +138,21 @@ func (c *conn) receive(data []byte) bool {
 	}
 	if p != nil {
 		c.refuse(id, p)
-		return true
+		c.h.opt.Limiter.Misread(c.asks(), p.Code)
+		if p = c.h.opt.Limiter.Cut(c.asks()); p != nil {
+			c.turnedAway(p)
+		}
+		return p == nil
 	}
-	c.handle(f)
-	return true
+	if p := c.lapsed(); p != nil {
+		c.dismiss(p)
+		return false
+	}
+	carryOut, goOn := c.paced(f, id, len(data))
+	if carryOut {
+		c.handle(f)
+	}
+	return goOn
 }
 
 func (c *conn) handle(f wire.ClientFrame) {
@@ -139,11 +176,12 @@ func (c *conn) handle(f wire.ClientFrame) {
 	case *wire.SignalFrame:
 		c.signal(f)
 	case *wire.TokenFrame:
-		c.refuse("", wire.NewProblem(wire.NotSupported, "tokens do not work yet").WithField("type", ""))
+		c.refresh(f.Token)
 	}
 }
 
 func (c *conn) hello(f *wire.HelloFrame) {
+	c.h.strangers.remove(c)
 	c.mu.Lock()
 	c.mu.greeted = true
 	c.mu.exact, c.mu.each = f.Exact, f.Every
@@ -173,11 +211,8 @@ func (c *conn) subscribe(list []wire.Subscription, resume wire.Cursor) {
 			c.tellStale(o.id, why)
 		}
 	}
-	if slices.ContainsFunc(ops, func(o op) bool {
-		rel, p := c.h.readable(c.who, o.feed.q.rel.Name)
-		return rel != o.feed.q.rel || p != nil
-	}) {
-		c.redefine() // the app changed while these began
+	if slices.ContainsFunc(ops, func(o op) bool { return c.h.unlike(c.asks(), o.feed.q) }) {
+		c.redefine(false) // the app changed while these began
 	}
 }
 
@@ -188,7 +223,11 @@ func (c *conn) enlist(list []wire.Subscription, resume wire.Cursor) []op {
 	ops := make([]op, 0, len(list))
 	for i := range list {
 		s := &list[i]
-		if ch, p := c.h.accessChannel(c.who, s.View); ch != nil || p != nil {
+		if p := c.h.opt.Limiter.Subscribe(c.asks()); p != nil {
+			c.refuse(s.ID, p)
+			continue
+		}
+		if ch, p := c.h.accessChannel(c.asks(), s.View); ch != nil || p != nil {
 			if p == nil {
 				p = c.listen(ch, s)
 			}
@@ -201,13 +240,13 @@ func (c *conn) enlist(list []wire.Subscription, resume wire.Cursor) []op {
 		if s.From.Given {
 			o.from = s.From
 		}
-		rel, p := c.h.access(c.who, s.View)
+		seen, p := c.h.access(c.asks(), s.View)
 		if p == nil {
 			p = checkCursor(o.from)
 		}
 		var q *query
 		if p == nil {
-			q, p = subscriptionQuery(rel, s, c.exact())
+			q, p = subscriptionQuery(seen, s, c.exact())
 		}
 		if p == nil {
 			o.feed, p = c.h.acquireFeed(q)
@@ -258,6 +297,7 @@ func (c *conn) register(o op) (p *wire.Problem) {
 }
 
 func (c *conn) unsubscribe(id string) {
+	c.h.opt.Limiter.Unsubscribed(c.asks())
 	c.mu.Lock()
 	f := c.mu.subs[id]
 	if f != nil {
@@ -317,7 +357,11 @@ func (c *conn) carryOut(ctx context.Context) {
 		c.mu.Lock()
 		f := c.mu.writes[0]
 		c.mu.Unlock()
-		result, p := c.h.opt.Writer.Write(ctx, c.who, f)
+		var result *wire.WriteResult
+		p := c.lapsed() // it may have waited
+		if p == nil {
+			result, p = c.h.opt.Writer.Write(ctx, c.asks(), f)
+		}
 		if p != nil {
 			c.fail(f.ID, p)
 		} else {

@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"laaster/app"
 	"laaster/internal/auth"
 	"laaster/internal/change"
 	"laaster/internal/expr"
@@ -322,10 +323,15 @@ func (h *Hub) channel(who auth.Principal, name string) (*signal.Channel, *wire.P
 	if ch == nil {
 		return nil, nil
 	}
-	if p := h.era.Load().authorize(who, name); p != nil {
+	if p := h.era.Load().rules.Allow(who, name, app.Select); p != nil {
 		return nil, p
 	}
 	return ch, nil
+}
+
+// sightOf returns what who sees of the rows of a channel that he may follow.
+func (h *Hub) sightOf(who auth.Principal, ch *signal.Channel) sight {
+	return sight{rel: ch.Relation(), columns: h.era.Load().rules.Columns(who, ch.Name(), app.Select)}
 }
 
 // accessChannel is channel for what somebody asks for anew.

@@ -31,7 +31,7 @@ func (c *conn) talk(instance string) *talker {
 	if t := c.talks.Load(); t != nil {
 		return t
 	}
-	c.talks.CompareAndSwap(nil, &talker{name: c.h.signals.connectionName(c.who, instance)})
+	c.talks.CompareAndSwap(nil, &talker{name: c.h.signals.connectionName(c.asks(), instance)})
 	return c.talks.Load()
 }
 
@@ -51,7 +51,7 @@ func (c *conn) listen(ch *signal.Channel, s *wire.Subscription) *wire.Problem {
 		return wire.NewProblem(wire.NotSupported, "limit and offset do not work on channels").WithField("limit", "filter by the key, such as room=eq.a")
 	}
 	return c.tuneTo(ch, s.ID, func(ch *signal.Channel) (*query, *wire.Problem) {
-		return subscriptionQuery(ch.Relation(), s, c.exact())
+		return subscriptionQuery(c.h.sightOf(c.asks(), ch), s, c.exact())
 	})
 }
 
@@ -65,7 +65,7 @@ func (c *conn) tuneTo(ch *signal.Channel, id string, ask func(*signal.Channel) (
 		if p == nil || c.h.signals.state.Current(ch) {
 			return p
 		}
-		if ch, p = c.h.channel(c.who, ch.Name()); p != nil {
+		if ch, p = c.h.channel(c.asks(), ch.Name()); p != nil {
 			return p
 		}
 		if ch == nil {
@@ -84,15 +84,15 @@ func (c *conn) keepTuned() {
 	c.mu.Lock()
 	subs := t.subs
 	c.mu.Unlock()
-	if slices.ContainsFunc(subs, func(l *listening) bool { return c.outOfTune(l.topic.feed.Channel()) }) {
+	if slices.ContainsFunc(subs, func(l *listening) bool { return c.outOfTune(l.topic) }) {
 		c.retune()
 	}
 }
 
-// outOfTune reports whether a channel is not what its name stands for any more, or the client may not follow it now.
-func (c *conn) outOfTune(ch *signal.Channel) bool {
-	is, p := c.h.channel(c.who, ch.Name())
-	return is != ch || p != nil
+// outOfTune reports whether a channel is not what its name stands for any more, or the client may not follow it now or sees other columns.
+func (c *conn) outOfTune(t *topic) bool {
+	is, p := c.h.channel(c.asks(), t.feed.Channel().Name())
+	return p != nil || is != t.feed.Channel() || !slices.Equal(t.q.columns, c.h.sightOf(c.asks(), is).columns)
 }
 
 // tuneIn follows a channel. The caller looks afterwards whether the channel has moved.
@@ -174,7 +174,7 @@ func (c *conn) hush() {
 
 // signal carries out a signal frame. Only a problem is answered.
 func (c *conn) signal(f *wire.SignalFrame) {
-	ch, p := c.h.maySend(c.who, f.Table)
+	ch, p := c.h.maySend(c.asks(), f.Table)
 	if p == nil {
 		p = c.send(ch, f)
 	}
@@ -188,14 +188,14 @@ func (c *conn) send(ch *signal.Channel, f *wire.SignalFrame) *wire.Problem {
 	now := c.h.clock.Now()
 	c.mu.Lock()
 	if t.sender == nil && !c.mu.over {
-		t.sender = c.h.signals.state.Join(now, signal.Caller{Subject: c.who.Subject, Role: c.who.Role, Connection: t.name}, c)
+		t.sender = c.h.signals.state.Join(now, signal.Caller{Subject: c.asks().Subject, Connection: t.name}, c)
 	}
 	sender := t.sender
 	c.mu.Unlock()
 	if sender == nil {
 		return nil // the connection has ended
 	}
-	return sender.Set(now, ch, f.ID, f.Key, f.Value)
+	return sender.Set(now, c.asks().Role, ch, f.ID, f.Key, f.Value)
 }
 
 // signalFrames returns what the connection's subscriptions of channels are told next, about a page of it. The caller owns out.
@@ -261,8 +261,8 @@ func (c *conn) retuneOnce(t *talker) (moved bool) {
 	c.mu.Unlock()
 	for _, l := range subs {
 		name := l.topic.feed.Channel().Name()
-		ch, p := c.h.channel(c.who, name)
-		if ch == l.topic.feed.Channel() || !c.tuneOut(l.id) { // the client has ended it meanwhile
+		ch, p := c.h.channel(c.asks(), name)
+		if !c.outOfTune(l.topic) || !c.tuneOut(l.id) { // the client has ended it meanwhile
 			continue
 		}
 		switch {
@@ -271,7 +271,7 @@ func (c *conn) retuneOnce(t *talker) (moved bool) {
 			p = noSuchView()
 		default:
 			p = c.tuneTo(ch, l.id, func(ch *signal.Channel) (*query, *wire.Problem) {
-				return newQuery(ch.Relation(), l.topic.q.raw, l.topic.q.exact, true)
+				return newQuery(c.h.sightOf(c.asks(), ch), l.topic.q.raw, l.topic.q.exact, true)
 			})
 		}
 		if p == nil {

@@ -33,6 +33,9 @@ func (h *Hub) serveSignals(w http.ResponseWriter, r *http.Request) {
 	who, p := h.opt.Principal(r)
 	var ch *signal.Channel
 	if p == nil {
+		p = h.question(r.Context(), who, pickFormat(r))
+	}
+	if p == nil {
 		ch, p = h.accessChannel(who, r.PathValue("view"))
 	}
 	if p == nil && ch == nil { // it is gone
@@ -58,7 +61,7 @@ func (h *Hub) serveChannel(w http.ResponseWriter, r *http.Request, who auth.Prin
 	if p != nil {
 		return p
 	}
-	q, p := newQuery(ch.Relation(), raw, exact, as == asEvents)
+	q, p := newQuery(h.sightOf(who, ch), raw, exact, as == asEvents)
 	switch {
 	case p != nil:
 		return p
@@ -115,7 +118,8 @@ func (h *Hub) serveSignalEvents(w http.ResponseWriter, r *http.Request, who auth
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
 	sink := &eventSink{w: w, out: http.NewResponseController(w), cancel: cancel}
-	c := &conn{enc: eventStream, who: who, session: h.opt.RequestID(r), sink: sink, work: make(chan struct{}, 1)}
+	c := newConn(eventStream, who)
+	c.session, c.sink, c.work = h.opt.RequestID(r), sink, make(chan struct{}, 1)
 	if p := h.open(c); p != nil {
 		return p
 	}
@@ -178,6 +182,9 @@ func (h *Hub) ServeSignals(w http.ResponseWriter, r *http.Request) {
 
 func (h *Hub) postSignals(w http.ResponseWriter, r *http.Request) (*posted, *wire.Problem) {
 	who, p := h.opt.Principal(r)
+	if p == nil {
+		p = h.opt.Limiter.Ask(who, int(max(r.ContentLength, 0)))
+	}
 	if p != nil {
 		return nil, p
 	}
@@ -185,11 +192,12 @@ func (h *Hub) postSignals(w http.ResponseWriter, r *http.Request) (*posted, *wir
 	if p != nil {
 		return nil, p
 	}
-	by := poster{who.Subject, who.From}
+	key := who.Caller()
+	by := poster{key.Subject, key.From}
 	if p := h.signals.posts.admit(by, h.clock.Now()); p != nil {
 		return nil, p
 	}
-	caller := &signal.Caller{Subject: who.Subject, Role: who.Role, From: who.From}
+	caller := &signal.Caller{Subject: who.Subject, Role: who.Role, From: key.From}
 	if !ch.Keyed() {
 		instance := r.Header.Get(instanceHeader)
 		if len(instance) < wire.MinInstance || len(instance) > wire.MaxInstance {
@@ -281,7 +289,7 @@ func (h *Hub) clearRows(r *http.Request, who *signal.Caller, ch *signal.Channel)
 	if p != nil {
 		return nil, p
 	}
-	q, p := newQuery(ch.Relation(), raw, false, false)
+	q, p := newQuery(sight{rel: ch.Relation()}, raw, false, false)
 	switch {
 	case p != nil:
 		return nil, p

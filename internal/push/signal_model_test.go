@@ -180,7 +180,7 @@ func signalHistory(t *testing.T, seed uint64) {
 			if err := b.hub.UseChannels(rels); err != nil {
 				t.Fatal(err)
 			}
-			b.hub.Redefine(b.store.Relations(), authorize)
+			b.hub.Redefine(b.store.Relations(), rulesFunc(authorize))
 			b.hub.Settle()
 		}
 	}
@@ -218,7 +218,7 @@ func compareListened(t *testing.T, b *bench, who string, s *listened) {
 		}
 		return // a subscription that ended stays so when the channel comes back
 	}
-	q, p := newQuery(ch.Relation(), s.filter, false, true)
+	q, p := newQuery(sight{rel: ch.Relation()}, s.filter, false, true)
 	if p != nil {
 		t.Fatal(p)
 	}

@@ -334,7 +334,7 @@ func TestSignalsRedefined(t *testing.T) {
 		if err := b.hub.UseChannels(channelsOf(t, src)); err != nil {
 			t.Fatal(err)
 		}
-		b.hub.Redefine(b.store.Relations(), authorize)
+		b.hub.Redefine(b.store.Relations(), rulesFunc(authorize))
 		b.hub.Settle()
 	}
 	change(next)
@@ -494,7 +494,7 @@ func TestSignalsRedefinedBetween(t *testing.T) {
 		if err := b.hub.UseChannels(channelsOf(t, src)); err != nil {
 			t.Error(err)
 		}
-		b.hub.Redefine(b.store.Relations(), rules)
+		b.hub.Redefine(b.store.Relations(), rulesFunc(rules))
 		b.hub.signals.settle() // Settle would wait for the one that subscribes
 	}
 	first := b.talker(`,"subscribe":[{"id":"t","view":"typing"}]`)
@@ -586,7 +586,7 @@ func TestSignalEvents(t *testing.T) {
 	until("event: signals\ndata: {\"put\":[{\"room\":\"a\",\"who\":\"anon\",\"line\":1}]}\n\n")
 	ann.m.hangUp()
 	until("event: signals\ndata: {\"del\":[[\"a\",\"anon\"]]}\n\n")
-	b.clock.AwaitSleepers(1)
+	b.clock.AwaitSleepers(2) // the connections' and the signals'
 	b.clock.Advance(16 * time.Second)
 	until(": heartbeat\n\n")
 	if strings.Contains(got, "id:") {
@@ -709,7 +709,7 @@ func readServerFrame(in *bufio.Reader) ([]byte, error) {
 func BenchmarkSignals(b *testing.B) {
 	for _, conns := range []int{1, 1000} {
 		b.Run(fmt.Sprint(conns), func(b *testing.B) {
-			opt := signalOptions(b, Options{Store: view.New(relations(), view.Options{}), Log: testLog, Authorize: authorize, CloseTimeout: time.Millisecond})
+			opt := signalOptions(b, Options{Store: view.New(relations(), view.Options{}), Log: testLog, Rules: rulesFunc(authorize), CloseTimeout: time.Millisecond})
 			opt.Signals.Rate, opt.Signals.Burst = 1e6, 1e6
 			hub, err := NewHub(context.Background(), opt)
 			if err != nil {
@@ -718,7 +718,8 @@ func BenchmarkSignals(b *testing.B) {
 			b.Cleanup(func() { _ = hub.Close() })
 			var last *conn
 			for range conns {
-				last = &conn{enc: webSocket, who: auth.Anonymous(), sink: nowhere{}}
+				last = newConn(webSocket, auth.Anonymous())
+				last.sink = nowhere{}
 				if p := hub.open(last); p != nil {
 					b.Fatal(p)
 				}

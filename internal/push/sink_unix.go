@@ -36,7 +36,7 @@ func newSending() *sending {
 func (h *Hub) newSink(nc net.Conn) (s sink, raw syscall.RawConn) {
 	tcp, ok := nc.(*net.TCPConn)
 	if !ok {
-		return &streamSink{nc}, nil
+		return h.sinkOver(nc), nil
 	}
 	raw, err := tcp.SyscallConn()
 	if err != nil {

@@ -140,7 +140,8 @@ func TestThinLine(t *testing.T) {
 	)
 	b := newBench(t, Options{}, 0)
 	sink := newLineSink(here, there)
-	c := &conn{enc: webSocket, who: auth.Anonymous(), sink: sink}
+	c := newConn(webSocket, auth.Anonymous())
+	c.sink = sink
 	if p := b.hub.open(c); p != nil {
 		t.Fatal(p)
 	}

@@ -7,7 +7,9 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
+	"net/netip"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -28,7 +30,8 @@ func (h *Hub) ServeLive(w http.ResponseWriter, r *http.Request) {
 	if p == nil && r.ProtoMajor != 1 {
 		p = wire.NewProblem(wire.InvalidRequest, "a WebSocket needs HTTP/1.1 here").WithField("Upgrade", "connect with HTTP/1.1")
 	}
-	c := &conn{enc: webSocket, who: who, session: strings.Clone(h.opt.RequestID(r))}
+	c := newConn(webSocket, who)
+	c.session = strings.Clone(h.opt.RequestID(r))
 	if p == nil {
 		p = h.door.enter(r.Context())
 	}
@@ -65,7 +68,7 @@ func leftover(rw *bufio.ReadWriter) []byte {
 // ServeConn speaks the protocol on a connection whose upgrade is done elsewhere. It returns at once; the connection belongs to
 // the hub. A problem means that it was not accepted, and nothing was done with it.
 func (h *Hub) ServeConn(nc net.Conn, who auth.Principal) *wire.Problem {
-	c := &conn{enc: webSocket, who: who}
+	c := newConn(webSocket, who)
 	if p := h.open(c); p != nil {
 		return p
 	}
@@ -101,3 +104,51 @@ func (d *door) enter(ctx context.Context) *wire.Problem {
 }
 
 func (d *door) leave() { <-d.turns }
+
+// strangers counts the WebSockets of each address that have not said hello: the HTTP server does not know them any more, and no rate before they have said
+// who they are. It has as many entries as there are such connections at most.
+type strangers struct {
+	each int // of one address; 0: any number
+	mu   struct {
+		sync.Mutex
+		conns map[*conn]netip.Addr
+		by    map[netip.Addr]int
+	}
+}
+
+func (s *strangers) begin(each int) {
+	s.each, s.mu.conns, s.mu.by = each, map[*conn]netip.Addr{}, map[netip.Addr]int{}
+}
+
+// add counts a new connection and reports whether it may be.
+func (s *strangers) add(c *conn) bool {
+	from := c.asks().From
+	if s.each == 0 || !from.IsValid() || from.IsLoopback() || from.IsUnspecified() { // ::1 by its network, see auth.Principal.At
+		return true
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.mu.by[from] >= s.each {
+		return false
+	}
+	s.mu.conns[c] = from
+	s.mu.by[from]++
+	return true
+}
+
+// remove is told that a connection has said hello, or is gone.
+func (s *strangers) remove(c *conn) {
+	if s.each == 0 {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	from, here := s.mu.conns[c]
+	if !here {
+		return
+	}
+	delete(s.mu.conns, c)
+	if s.mu.by[from]--; s.mu.by[from] == 0 {
+		delete(s.mu.by, from)
+	}
+}

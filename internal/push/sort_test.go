@@ -28,7 +28,7 @@ func TestSortingIsBounded(t *testing.T) {
 		epoch.Deltas[0].Changes = append(epoch.Deltas[0].Changes, change.RowChange{Key: key, New: row})
 	}
 	store.Apply(epoch)
-	h, err := NewHub(context.Background(), Options{Store: store, SortBytes: 200_000, Authorize: func(auth.Principal, string) *wire.Problem { return nil }})
+	h, err := NewHub(context.Background(), Options{Store: store, SortBytes: 200_000, Rules: rulesFunc(func(auth.Principal, string) *wire.Problem { return nil })})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -18,7 +18,8 @@ func (h *Hub) serveEvents(w http.ResponseWriter, r *http.Request, rd *read) {
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
 	sink := &eventSink{w: w, out: http.NewResponseController(w), cancel: cancel}
-	c := &conn{enc: eventStream, who: who, session: h.opt.RequestID(r), sink: sink, work: make(chan struct{}, 1)}
+	c := newConn(eventStream, who)
+	c.session, c.sink, c.work = h.opt.RequestID(r), sink, make(chan struct{}, 1)
 	feed, p := h.acquireFeed(q)
 	if p == nil {
 		if p = h.open(c); p != nil {
@@ -48,8 +49,8 @@ func (h *Hub) serveEvents(w http.ResponseWriter, r *http.Request, rd *read) {
 	if why := h.stale(q.rel); why != "" {
 		c.tellStale(o.id, why)
 	}
-	if rel, p := h.readable(who, q.rel.Name); rel != q.rel || p != nil {
-		c.redefine() // the app changed meanwhile
+	if h.unlike(c.asks(), q) {
+		c.redefine(false) // the app changed meanwhile
 	}
 	c.drain()
 	for {

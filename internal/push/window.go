@@ -34,6 +34,7 @@ const (
 //
 // Its rows are read from the view when somebody first needs them, and again when more have left than it had in reserve.
 type window struct {
+	feed        *feed
 	q           *query
 	order       []app.OrderBy
 	skip, limit int
@@ -42,9 +43,9 @@ type window struct {
 
 	building sync.Mutex // held while the rows are read by a subscriber; taken before Hub.mu
 
-	mu struct { // taken inside Hub.mu, and nothing is taken inside it but the store's lock
+	mu struct { // taken inside Hub.mu, and nothing is taken inside it but the locks of guards and of the store
 		sync.Mutex
-		reader reader
+		reader reader // of what the feed asks at the position of the rows
 		built  bool
 		at     uint64       // rows are those of this position, and of the hub's when that is later
 		rows   []*windowRow // the first of the result, ascending by rank: those skipped, those of the window, the reserve
@@ -93,8 +94,9 @@ func (q *query) windowed() *wire.Problem {
 	return nil
 }
 
-func newWindow(h *Hub, q *query) *window {
-	w := &window{q: q, order: q.order(), skip: int(q.filter.Offset), limit: int(q.filter.Limit), store: h.store, total: &h.windowed}
+func newWindow(h *Hub, f *feed) *window {
+	q := f.q
+	w := &window{feed: f, q: q, order: q.order(), skip: int(q.filter.Offset), limit: int(q.filter.Limit), store: h.store, total: &h.windowed}
 	w.mu.reader.query = q
 	w.mu.bytes = windowBytes
 	w.total.Add(windowBytes)
@@ -127,10 +129,10 @@ type windowRead struct {
 	over  bool  // it was more than one of these
 }
 
-// read returns the first rows of the result in snap, as they were before undo, which is ordered by key; whole says that there are no more. When bound.over
+// read returns the first rows of the result of q in snap, as they were before undo, which is ordered by key; whole says that there are no more. When bound.over
 // is set then, the rows are not all.
-func (w *window) read(snap *view.Snapshot, undo []change.RowChange, bound *windowRead) (rows []*windowRow, whole bool) {
-	r, most := reader{query: w.q, look: bound.look}, w.most()
+func (w *window) read(q *query, snap *view.Snapshot, undo []change.RowChange, bound *windowRead) (rows []*windowRow, whole bool) {
+	r, most := reader{query: q, look: bound.look}, w.most()
 	var scratch []byte
 	whole = true
 	held := 0
@@ -205,12 +207,19 @@ func (h *Hub) build(w *window) *wire.Problem {
 		}
 		bound := windowRead{bytes: int64(h.opt.WindowBytes) - h.windowed.Load()}
 		snap := h.store.Snapshot(w.q.rel.ID)
-		rows, whole := w.read(snap, nil, &bound)
+		q, ok := w.feed.queryAt(snap.Seq())
+		if !ok { // the sets of its rule were lost meanwhile
+			if p := h.buildGuard(w.feed.guard); p != nil {
+				return p
+			}
+			continue
+		}
+		rows, whole := w.read(q, snap, nil, &bound)
 		if bound.over {
 			return windowsFull()
 		}
 		h.mu.Lock()
-		there := w.install(snap, rows, whole, h.mu.pos)
+		there := w.install(q, snap, rows, whole, h.mu.pos)
 		h.mu.Unlock()
 		if !there {
 			return retryLater(wire.Busy, "the subscription has ended", time.Second)
@@ -244,14 +253,14 @@ func (w *window) ready() bool {
 }
 
 // install makes rows those of the window, as of snap, and brings them to pos, the hub's position. It reports false when the window was freed.
-func (w *window) install(snap *view.Snapshot, rows []*windowRow, whole bool, pos uint64) bool {
+func (w *window) install(q *query, snap *view.Snapshot, rows []*windowRow, whole bool, pos uint64) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.mu.freed {
 		return false
 	}
 	w.forgetLocked()
-	w.mu.rows, w.mu.whole, w.mu.built = rows, whole, true
+	w.mu.rows, w.mu.whole, w.mu.built, w.mu.reader.query = rows, whole, true, q
 	w.mu.at, w.mu.floor = snap.Seq(), snap.LastChange(w.q.rel.ID)
 	w.addLocked(bytesOf(rows))
 	w.reachLocked(pos, 0)
@@ -308,6 +317,18 @@ func (w *window) reachLocked(to, pos uint64) bool {
 	return true
 }
 
+// turn has the window begin anew when what its feed asks at pos, the hub's position, may be another thing than when its rows were read, and reports whether that is
+// so.
+func (w *window) turn(pos uint64) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if !w.mu.built || pos > w.mu.at && w.feed.guard.turned(w.mu.at, pos) {
+		w.forgetLocked()
+		return true
+	}
+	return false
+}
+
 // changesOf returns the changes of one relation.
 func changesOf(e *change.Epoch, rel int) []change.RowChange {
 	i := sort.Search(len(e.Deltas), func(i int) bool { return e.Deltas[i].Relation >= rel })
@@ -328,6 +349,10 @@ func (w *window) apply(seq uint64, changes []change.RowChange, look *int) {
 
 // applyLocked reports false when the window has lost its rows.
 func (w *window) applyLocked(seq uint64, changes []change.RowChange, look *int) bool {
+	if w.feed.guard != nil && w.feed.guard.turned(w.mu.at, seq) {
+		w.forgetLocked()
+		return false
+	}
 	w.mu.at, w.mu.touched = seq, false
 	for i := range changes {
 		c := &changes[i]
@@ -407,7 +432,7 @@ func (w *window) refillLocked(seq uint64, look *int) bool {
 		return false
 	}
 	bound := windowRead{look: look, bytes: math.MaxInt64}
-	rows, whole := w.read(snap, history(epochs).span(seq, snap.Seq()).changes(w.q.rel.ID), &bound)
+	rows, whole := w.read(w.mu.reader.query, snap, history(epochs).span(seq, snap.Seq()).changes(w.q.rel.ID), &bound)
 	if bound.over {
 		return false
 	}

@@ -22,7 +22,7 @@ func TestWindow(t *testing.T) {
 		h := &Hub{store: store, opt: Options{WindowBytes: 64 << 20}}
 		w := newWorld(rels)
 		m := &model{bench: &bench{world: w, store: store, hub: h}}
-		h.era.Store(newEra(rels, authorize))
+		h.era.Store(newEra(rels, rulesFunc(authorize)))
 		m.mu.worlds = []*world{w.clone()}
 		var windows []*window
 		for range 4 {
@@ -31,11 +31,11 @@ func TestWindow(t *testing.T) {
 			if r.IntN(2) == 0 {
 				q.filter, q.match = randomCondition(r, 0)
 			}
-			bound, p := newQuery(rels[0], q.params(), false, true)
+			bound, p := newQuery(sight{rel: rels[0]}, q.params(), false, true)
 			if p != nil {
 				t.Fatalf("%s: %v", q.params(), p)
 			}
-			m.queries, windows = append(m.queries, q), append(windows, newWindow(h, bound))
+			m.queries, windows = append(m.queries, q), append(windows, newWindow(h, &feed{q: bound, now: bound}))
 		}
 		grow, long := true, strings.Repeat("n", 1000) // more changes than a window remembers
 		for range 250 {
@@ -158,11 +158,11 @@ func windowOf(t *testing.T, opt Options, n int, note string) (*bench, *window) {
 	}
 	b.apply(edits...)
 	b.flushed()
-	q, p := newQuery(b.hub.relation("tally"), "order=votes.desc&limit=2", false, true)
+	q, p := newQuery(sight{rel: b.hub.relation("tally")}, "order=votes.desc&limit=2", false, true)
 	if p != nil {
 		t.Fatal(p)
 	}
-	return b, newWindow(b.hub, q)
+	return b, newWindow(b.hub, &feed{q: q, now: q})
 }
 
 // TestWindowFreed: who builds a window that was given up meanwhile leaves nothing behind.

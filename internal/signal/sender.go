@@ -13,7 +13,7 @@ type Sender struct {
 	Tag any // what Join was given
 
 	s   *State
-	who Caller
+	who Caller // its role comes with each Set
 
 	// Guarded by the State's lock.
 	rows   map[*row]struct{} // that it set last
@@ -41,11 +41,12 @@ func (s *State) Join(now time.Time, who Caller, tag any) *Sender {
 	return &Sender{Tag: tag, s: s, who: who, rows: map[*row]struct{}{}, tokens: int64(s.opt.Burst) * aToken, at: now.UnixMicro()}
 }
 
-// Set sets the row of a key: key has the key columns, value the others; nil: clear. Beyond the rate it takes effect later, unless a newer one of
+// Set sets the row of a key in a role, which may change from one to the next: key has the key columns, value the others; nil: clear. Beyond the rate it takes effect later, unless a newer one of
 // the same key comes before. id comes back in a [Refusal] then.
-func (x *Sender) Set(now time.Time, ch *Channel, id string, key, value []byte) *wire.Problem {
-	us := now.UnixMicro()
-	in, p := x.s.intent(&x.who, ch, us, key, value, valuePart)
+func (x *Sender) Set(now time.Time, role string, ch *Channel, id string, key, value []byte) *wire.Problem {
+	us, who := now.UnixMicro(), x.who
+	who.Role = role
+	in, p := x.s.intent(&who, ch, us, key, value, valuePart)
 	if p != nil {
 		return p
 	}

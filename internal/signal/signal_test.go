@@ -53,7 +53,7 @@ func newBench(t testing.TB, src string, opt Options) *bench {
 }
 
 func (b *bench) join(name string) *Sender {
-	return b.Join(b.now, Caller{Subject: name, Role: "anon", Connection: "c-" + name}, name)
+	return b.Join(b.now, Caller{Subject: name, Connection: "c-" + name}, name)
 }
 
 // set sends a signal and returns the problem as text.
@@ -66,7 +66,7 @@ func (b *bench) set(x *Sender, channel, key, value string) string {
 	if value != "null" {
 		v = []byte(value)
 	}
-	return told(x.Set(b.now, b.Channel(channel), "id", k, v))
+	return told(x.Set(b.now, "anon", b.Channel(channel), "id", k, v))
 }
 
 func told(p *wire.Problem) string {
@@ -658,7 +658,7 @@ func TestUse(t *testing.T) {
 	if b.Channel("cursors") != nil || b.Channel("fresh") == nil || !b.Current(marks.f.Channel()) || b.Current(typing.f.Channel()) {
 		t.Error("the wrong channels")
 	}
-	b.want(told(ann.Set(b.now, old, "", []byte(`{"room":"a"}`), []byte(`{}`))), "unknown_table: there is no table typing [table]")
+	b.want(told(ann.Set(b.now, "anon", old, "", []byte(`{"room":"a"}`), []byte(`{}`))), "unknown_table: there is no table typing [table]")
 	for _, canon := range []string{"x", "all"} { // that somebody still follows
 		if _, p := b.Follow(old, canon, nil, all); p == nil {
 			t.Error("a channel that is gone can be followed")
@@ -691,7 +691,7 @@ func FuzzSet(f *testing.F) {
 			if !ch.Keyed() {
 				k = nil
 			}
-			p := x.Set(b.now, ch, "id", k, value)
+			p := x.Set(b.now, "anon", ch, "id", k, value)
 			if p != nil && (p.Code == wire.Internal || p.Status == 0) {
 				t.Fatalf("%s: %+v", name, p)
 			}
@@ -705,7 +705,7 @@ func FuzzSet(f *testing.F) {
 			if err := ch.rel.Layout.Valid(rows[0]); err != nil {
 				t.Fatal(err)
 			}
-			if p := x.Set(b.now, ch, "id", k, nil); p != nil || len(b.Rows(ch, all)) != 0 {
+			if p := x.Set(b.now, "anon", ch, "id", k, nil); p != nil || len(b.Rows(ch, all)) != 0 {
 				t.Fatalf("%s: the row cannot be cleared: %v", name, p)
 			}
 		}

@@ -155,6 +155,18 @@ func (f *ResultFrame) Append(dst []byte) []byte {
 
 // appendMembers appends the members of the result without braces.
 func (r *WriteResult) appendMembers(dst []byte) []byte {
+	dst = append(r.appendHead(dst), '[')
+	for i := range r.Rejected {
+		if i > 0 {
+			dst = append(dst, ',')
+		}
+		dst = r.Rejected[i].append(dst)
+	}
+	return append(dst, ']')
+}
+
+// appendHead appends the members of the result up to the list of refusals.
+func (r *WriteResult) appendHead(dst []byte) []byte {
 	dst = append(dst, `"position":`...)
 	dst = AppendString(dst, r.Position)
 	dst = append(dst, `,"final":`...)
@@ -167,17 +179,7 @@ func (r *WriteResult) appendMembers(dst []byte) []byte {
 	dst = strconv.AppendInt(dst, int64(r.Accepted), 10)
 	dst = append(dst, `,"duplicates":`...)
 	dst = strconv.AppendInt(dst, int64(r.Duplicates), 10)
-	dst = append(dst, `,"rejected":[`...)
-	for i, x := range r.Rejected {
-		if i > 0 {
-			dst = append(dst, ',')
-		}
-		dst = append(dst, `{"index":`...)
-		dst = strconv.AppendInt(dst, int64(x.Index), 10)
-		dst = append(dst, `,"error":`...)
-		dst = append(appendJSON(dst, x.Error), '}')
-	}
-	return append(dst, ']')
+	return append(dst, `,"rejected":`...)
 }
 
 // Append appends the whole frame.

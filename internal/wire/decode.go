@@ -83,7 +83,7 @@ func (o *object) frame(kind string, lim Limits) ClientFrame {
 		return &SeenFrame{o.text("position", required, maxName), o.number("shown_ms", required)}
 	}
 	o.refuse("type", fmt.Sprintf("no frame has the type %s", quoteShort(kind)),
-		"hello, subscribe, unsubscribe, write, signal, ping and seen are understood")
+		"hello, subscribe, unsubscribe, write, signal, token, ping and seen are understood")
 	return nil
 }
 

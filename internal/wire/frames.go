@@ -12,7 +12,7 @@ type ClientFrame interface{ clientFrame() }
 
 // HelloFrame opens the conversation: the first frame of every connection, once.
 type HelloFrame struct {
-	Token     string         `json:"token,omitempty"`     // not supported yet: refused, so that nobody takes himself for known
+	Token     string         `json:"token,omitempty"`     // whom the connection speaks for; left out: anon, or whom the request's header said
 	Client    *Client        `json:"client,omitempty"`    // for the server's log
 	Resume    string         `json:"resume,omitempty"`    // position: the default `from` of every subscription of this frame
 	Subscribe []Subscription `json:"subscribe,omitempty"` // all start at one position
@@ -92,7 +92,8 @@ type SignalFrame struct {
 	Value RawJSON `json:"value" ts:"WireRow | null"`  // its other columns; null: clear
 }
 
-// TokenFrame renews the token of a connection. Not supported yet.
+// TokenFrame renews the token of a connection: another token of the same subject. Subscriptions go on, seeing what the new one allows. A token that is
+// not believed is answered with an error and changes nothing; one of another subject ends the connection, to be opened anew.
 type TokenFrame struct {
 	Token string `json:"token"`
 }
