@@ -50,6 +50,8 @@ type guarded struct {
 	next    http.Handler
 	hosts   hosts
 	problem func(http.ResponseWriter, *http.Request, *wire.Problem)
+	// identify puts who calls into the request's context.
+	identify func(*http.Request) *http.Request
 }
 
 // ServeHTTP implements http.Handler.
@@ -58,7 +60,47 @@ func (g *guarded) ServeHTTP(w http.ResponseWriter, q *http.Request) {
 		g.problem(w, q, p)
 		return
 	}
-	g.next.ServeHTTP(w, q)
+	if all := q.Header["Origin"]; len(all) > 1 || len(all) == 1 && all[0] != own(q) {
+		g.problem(w, q, wire.NewProblem(wire.Forbidden, "only its own pages may talk to the admin listener").WithField("Origin", "programs leave this header out"))
+		return
+	}
+	g.next.ServeHTTP(w, g.identify(q))
+}
+
+// own returns the origin of pages that the server itself serves under the name that the request has.
+func own(q *http.Request) string {
+	if q.TLS != nil {
+		return "https://" + q.Host
+	}
+	return "http://" + q.Host
+}
+
+// tokenInURL returns the problem of a request whose address carries a token: addresses end up in histories, logs and Referer headers. A column of such a name
+// can be filtered by all the same, since a filter begins with its operator.
+func tokenInURL(q *http.Request) *wire.Problem {
+	if !strings.HasPrefix(q.URL.Path, "/v1/") {
+		return nil
+	}
+	for part := range strings.SplitSeq(q.URL.RawQuery, "&") {
+		name, value, _ := strings.Cut(part, "=")
+		if strings.Contains(name, "%") {
+			name, _ = url.QueryUnescape(name) // what cannot be read is refused where it is read
+		}
+		if strings.HasPrefix(value, "eyJ") || namesToken(name) && !strings.Contains(value, ".") { // the beginning of every JWT; no filter
+			return wire.NewProblem(wire.InvalidRequest, "a token must not be part of an address").
+				WithField(name, "send Authorization: Bearer …, or the hello frame's token; for an EventSource get a ticket (POST /v1/ticket)")
+		}
+	}
+	return nil
+}
+
+// namesToken reports whether other services take tokens under this name.
+func namesToken(name string) bool {
+	switch strings.ToLower(name) {
+	case "access_token", "token", "id_token", "jwt", "bearer", "authorization", "auth_token", "api_key":
+		return true
+	}
+	return false
 }
 
 // patience is how long the public listener waits for a client within a request.

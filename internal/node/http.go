@@ -17,7 +17,7 @@ import (
 	"sync"
 	"time"
 
-	"laaster/internal/auth"
+	"laaster/app"
 	"laaster/internal/kit/run"
 	"laaster/internal/wire"
 )
@@ -43,6 +43,8 @@ type front struct {
 	next    http.Handler
 	hosts   hosts
 	origins []string // allowed besides the server's own and loopback
+	proxied bool     // TLS may have ended elsewhere, so the server's own origin may be https
+	hsts    string   // told over TLS; "": nothing
 	wait    patience
 	log     *problemLog
 }
@@ -55,10 +57,20 @@ func (f *front) ServeHTTP(w http.ResponseWriter, q *http.Request) {
 	h.Set("Laaster-Request", id)
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("Referrer-Policy", "no-referrer")
+	if f.hsts != "" && q.TLS != nil && !loopback(hostOnly(q.Host)) { // other servers on this machine's loopback are not ours to speak for
+		h.Set("Strict-Transport-Security", f.hsts)
+	}
+	if len(q.TransferEncoding) > 0 || !q.ProtoAtLeast(1, 1) {
+		h.Set("Connection", "close") // a proxy may have seen another end of this request, and what follows would be one of somebody else's
+	}
 	r := newResponse(w, q, f.wait)
 	defer r.finish()
 	defer f.recovered(r, q)
-	if p := f.foreign(q); p != nil {
+	p := f.foreign(q)
+	if p == nil && q.URL.RawQuery != "" {
+		p = tokenInURL(q)
+	}
+	if p != nil {
 		f.log.answer(r, q, p)
 		return
 	}
@@ -80,7 +92,7 @@ func (f *front) foreign(q *http.Request) *wire.Problem {
 	if p := f.hosts.refuse(q); p != nil {
 		return p
 	}
-	if origin := q.Header.Get("Origin"); origin != "" && !f.allowed(origin, q.Host) {
+	if all := q.Header["Origin"]; len(all) > 1 || len(all) == 1 && all[0] != "" && !f.allowed(all[0], q) {
 		return wire.NewProblem(wire.Forbidden, "pages of this origin may not talk to this server").
 			WithField("Origin", "list it under origins in laaster.yaml")
 	}
@@ -105,20 +117,21 @@ func (f *front) recovered(r *response, q *http.Request) {
 
 func preflight(h http.Header) {
 	h.Set("Access-Control-Allow-Methods", "GET, HEAD, POST, PATCH, DELETE")
-	h.Set("Access-Control-Allow-Headers", "Authorization, Content-Type, Idempotency-Key, If-None-Match, Laaster-Instance, Laaster-Producer, Laaster-Sequence, Last-Event-ID, traceparent")
+	h.Set("Access-Control-Allow-Headers", "Authorization, ce-id, ce-source, ce-specversion, ce-subject, ce-time, ce-type, Content-Type, Idempotency-Key, If-None-Match, Laaster-Instance, Laaster-Producer, Laaster-Sequence, Last-Event-ID, traceparent")
 	h.Set("Access-Control-Max-Age", "600")
 }
 
-// allowed compares whole origins, never prefixes: the server's own, a listed one, or loopback talking to loopback.
-func (f *front) allowed(origin, host string) bool {
-	if slices.Contains(f.origins, origin) {
+// allowed compares whole origins, never parts of them: the server's own, a listed one, or loopback talking to loopback. The origin of a page without one
+// ("null") is none of these.
+func (f *front) allowed(origin string, q *http.Request) bool {
+	if origin == own(q) || f.proxied && origin == "https://"+q.Host || slices.Contains(f.origins, origin) {
 		return true
 	}
 	u, err := url.Parse(origin)
-	if err != nil || u.Host == "" {
+	if err != nil || u.Host == "" || origin != u.Scheme+"://"+u.Host || u.Scheme != "http" && u.Scheme != "https" {
 		return false
 	}
-	return u.Host == host || loopback(u.Hostname()) && loopback(hostOnly(host))
+	return loopback(u.Hostname()) && loopback(hostOnly(q.Host))
 }
 
 func hostOnly(host string) string {
@@ -156,7 +169,7 @@ func (l *problemLog) answer(w http.ResponseWriter, q *http.Request, p *wire.Prob
 		w.Header().Set("Retry-After", strconv.Itoa((out.RetryAfterMS+999)/1000))
 	}
 	if out.Status == http.StatusUnauthorized {
-		w.Header().Set("WWW-Authenticate", `Bearer realm="laaster"`)
+		w.Header().Set("WWW-Authenticate", challenge(q, &out))
 	}
 	w.Header().Set("Content-Type", "application/problem+json")
 	w.WriteHeader(out.Status)
@@ -192,20 +205,11 @@ func (l *problemLog) record(q *http.Request, p *wire.Problem) {
 		"code", p.Code, "detail", p.Detail)
 }
 
-// principal says who calls. Tokens are not verified yet, so one that is sent is refused instead of ignored.
-func principal(q *http.Request) (auth.Principal, *wire.Problem) {
-	if q.Header.Get("Authorization") != "" {
-		return auth.Principal{}, wire.NewProblem(wire.Unauthenticated, "this server has no token issuer, so no token can be verified").
-			WithField("Authorization", "leave the header out to be anon")
-	}
-	return auth.Anonymous().At(q.RemoteAddr), nil
-}
-
 // maxHeader bounds a request's header, in bytes (the HTTP server adds 4 KiB to it). A filter takes up to 8 KiB of it.
 const maxHeader = 16 << 10
 
-// newServer returns a server with the limits that both listeners share.
-func newServer(h http.Handler, header time.Duration, logger *slog.Logger) *http.Server {
-	return &http.Server{Handler: h, ReadHeaderTimeout: header, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: maxHeader,
-		ErrorLog: slog.NewLogLogger(logger.Handler(), slog.LevelDebug)}
+// newServer returns a server with the limits that both listeners share. A TLS handshake has as long as a request's header.
+func newServer(h http.Handler, s *app.Settings, logger *slog.Logger) *http.Server {
+	return &http.Server{Handler: h, ReadHeaderTimeout: time.Duration(s.Limits.RequestHeader), IdleTimeout: 2 * time.Minute, MaxHeaderBytes: maxHeader,
+		HTTP2: http2(time.Duration(s.Limits.Stall)), DisableGeneralOptionsHandler: true, ErrorLog: slog.NewLogLogger(logger.Handler(), slog.LevelDebug)}
 }

@@ -3,6 +3,8 @@ package node
 import (
 	"net"
 	"net/http"
+	"net/netip"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -15,39 +17,71 @@ import (
 // cannot open its next file stops.
 const spareFiles = 256
 
-// sockets bounds the open connections of a listener: one more is told that the server is busy, and closed. Waiting instead
-// would let idle ones keep everybody out.
+// sockets bounds the open connections of a listener, all of them and those of one address: one more is told that the server is busy, and closed. Waiting
+// instead would let idle ones keep everybody out.
 type sockets struct {
 	net.Listener
-	limit   int64        // HTTP connections
-	files   int64        // HTTP and live connections together; 0: as many as there are
-	open    atomic.Int64 // HTTP connections, without those that became WebSockets
-	live    atomic.Pointer[func() int]
-	clock   run.Clock
-	metrics *observe.Metrics
+	limit     int64        // HTTP connections
+	each      int          // of these from one address; 0: as many
+	files     int64        // HTTP and live connections together; 0: as many as there are
+	encrypted bool         // by TLS: a refusal in words could not be read
+	open      atomic.Int64 // HTTP connections, without those that became WebSockets
+	live      atomic.Pointer[func() int]
+	clock     run.Clock
+	metrics   *observe.Metrics
+	mu        struct {
+		sync.Mutex
+		by map[netip.Addr]int // open connections; no entry: none. It has as many entries as there are connections at most
+	}
 }
 
 // newSockets returns a listener on l that has at most limit HTTP connections open.
 func newSockets(l net.Listener, limit int, clock run.Clock, metrics *observe.Metrics) *sockets {
 	s := &sockets{Listener: l, limit: int64(limit), clock: clock, metrics: metrics}
+	s.mu.by = map[netip.Addr]int{}
 	if n := openFiles(); n > 0 {
 		s.files = max(n-spareFiles, n/2)
 	}
 	return s
 }
 
+// serve has server take the connections until it is shut down.
+func (s *sockets) serve(server *http.Server) error {
+	if s.encrypted {
+		return served(server.ServeTLS(s, "", ""))
+	}
+	return served(server.Serve(s))
+}
+
 // Accept implements net.Listener.
 func (s *sockets) Accept() (net.Conn, error) {
 	for {
 		c, err := s.Listener.Accept()
-		if err != nil || !s.full() {
-			return c, err
+		if err != nil {
+			return nil, err
+		}
+		answer := s.refuse(addressOf(c))
+		if answer == "" {
+			return c, nil
 		}
 		s.metrics.Refused.WithLabelValues(string(wire.Busy)).Inc()
-		_ = c.SetWriteDeadline(s.clock.Now().Add(100 * time.Millisecond))
-		_, _ = c.Write([]byte(tooManySockets)) // who does not read it is turned away all the same
+		if !s.encrypted {
+			_ = c.SetWriteDeadline(s.clock.Now().Add(100 * time.Millisecond))
+			_, _ = c.Write([]byte(answer)) // who does not read it is turned away all the same
+		}
 		_ = c.Close()
 	}
+}
+
+// refuse returns the whole answer to another connection from an address, "" when it can be had.
+func (s *sockets) refuse(from netip.Addr) string {
+	switch {
+	case s.full():
+		return tooManySockets
+	case s.each > 0 && !from.IsLoopback() && s.tally(from, 0) >= s.each:
+		return tooManyOfAddress
+	}
+	return ""
 }
 
 func (s *sockets) full() bool {
@@ -59,17 +93,57 @@ func (s *sockets) full() bool {
 }
 
 // count is the server's ConnState: it is called for a new connection before the next Accept.
-func (s *sockets) count(_ net.Conn, state http.ConnState) {
+func (s *sockets) count(c net.Conn, state http.ConnState) {
+	by := 0
 	switch state {
 	case http.StateNew:
-		s.open.Add(1)
+		by = 1
 	case http.StateClosed, http.StateHijacked:
-		s.open.Add(-1)
+		by = -1
+	default:
+		return
+	}
+	s.open.Add(int64(by))
+	if s.each > 0 {
+		s.tally(addressOf(c), by)
 	}
 }
 
-// tooManySockets is the whole answer to a connection too many.
-const tooManySockets = "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/problem+json\r\nRetry-After: 5\r\nConnection: close\r\n\r\n" +
-	`{"type":"/errors/busy","title":"the server is at a limit","status":503,"code":"busy",` +
-	`"detail":"as many connections as the server is set to hold","hint":"come again; raise limits.sockets in laaster.yaml, or the limit of open files",` +
-	`"retry":"after","retry_after_ms":5000}` + "\n"
+// tally adds to the connections of an address and returns how many there are.
+func (s *sockets) tally(from netip.Addr, by int) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n := s.mu.by[from] + by
+	if n <= 0 {
+		delete(s.mu.by, from)
+	} else if by != 0 {
+		s.mu.by[from] = n
+	}
+	return n
+}
+
+// addressOf returns whom a connection is counted for: its address, IPv6 by its /64, which one caller has. The zero value is one caller, too.
+func addressOf(c net.Conn) netip.Addr {
+	tcp, ok := c.RemoteAddr().(*net.TCPAddr)
+	if !ok {
+		return netip.Addr{}
+	}
+	a := tcp.AddrPort().Addr().Unmap().WithZone("")
+	if a.Is6() && !a.IsLoopback() {
+		if block, err := a.Prefix(64); err == nil {
+			return block.Addr()
+		}
+	}
+	return a
+}
+
+// The whole answers to connections that are not served.
+const (
+	refusedHead    = "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/problem+json\r\nRetry-After: 5\r\nConnection: close\r\n\r\n"
+	tooManySockets = refusedHead + `{"type":"/errors/busy","title":"the server is at a limit","status":503,"code":"busy",` +
+		`"detail":"as many connections as the server is set to hold","hint":"come again; raise limits.sockets in laaster.yaml, or the limit of open files",` +
+		`"retry":"after","retry_after_ms":5000}` + "\n"
+	tooManyOfAddress = refusedHead + `{"type":"/errors/busy","title":"the server is at a limit","status":503,"code":"busy",` +
+		`"detail":"as many connections as one address may have","hint":"close some, or use them for more requests; limits.address_sockets in laaster.yaml is the limit",` +
+		`"retry":"after","retry_after_ms":5000}` + "\n"
+)

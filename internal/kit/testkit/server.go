@@ -150,7 +150,8 @@ func (s *Server) Stop() error {
 // Restart starts the process again on the same ports, so that clients find it, and waits until it is ready.
 func (s *Server) Restart() {
 	s.t.Helper()
-	public, admin := strings.TrimPrefix(s.URL, "http://"), strings.TrimPrefix(s.Admin, "http://")
+	_, public, _ := strings.Cut(s.URL, "://")
+	_, admin, _ := strings.Cut(s.Admin, "://")
 	for i := range s.args[1:] {
 		switch s.args[i] {
 		case "--listen":
