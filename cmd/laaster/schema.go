@@ -1,9 +1,10 @@
 package main
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
-	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -11,37 +12,35 @@ import (
 
 	"laaster/app"
 	"laaster/internal/flow"
+	"laaster/internal/node"
 	"laaster/internal/sql"
 )
 
 type schemaCommand struct {
-	Export schemaExportCommand `cmd:"" help:"Print the types of an app's rows for clients."`
+	Export schemaExportCommand `cmd:"" help:"Print the types of an app's rows for clients, or its interfaces for tools."`
 }
 
 type schemaExportCommand struct {
 	App    string `arg:"" help:"The app folder."`
-	Format string `help:"typescript or json-schema." enum:"typescript,json-schema" default:"typescript"`
+	Format string `help:"typescript, json-schema (2020-12), openapi (3.1: reads and writes over HTTP) or asyncapi (3.0: events in, changes out)." enum:"typescript,json-schema,openapi,asyncapi" default:"typescript"`
 	Exact  bool   `help:"For clients that ask for exact: bigint is a number or a string, numeric a string."`
 }
 
 // Help implements kong.HelpProvider.
 func (c *schemaExportCommand) Help() string {
 	return "Prints what rows look like: views (everything that can be read and subscribed to), tables (what can be written: columns with a default\n" +
-		"or NULL may be left out) and channels. The same app.sql always gives the same text.\n\n" +
-		"Examples:\n  laaster schema export my-app > src/schema.ts\n  laaster schema export my-app --format json-schema"
+		"or NULL may be left out) and channels. openapi and asyncapi add the paths, frames and events. The same app always gives the same text.\n\n" +
+		"Examples:\n  laaster schema export my-app > src/schema.ts\n  laaster schema export my-app --format json-schema\n" +
+		"  laaster schema export my-app --format openapi > openapi.json\n  laaster schema export my-app --format asyncapi > asyncapi.json"
 }
 
 // Run implements the command.
 func (c *schemaExportCommand) Run(s *streams) error {
-	name := filepath.Join(c.App, "app.sql")
-	if _, _, err := source(c.App); err != nil {
-		return err
-	}
-	text, err := os.ReadFile(name)
+	src, _, err := node.ReadSource(c.App)
 	if err != nil {
 		return err
 	}
-	program, found := sql.Compile(name, text, nil)
+	program, found := sql.CompileFiles(src.File, src.SQL, nil, src.Files)
 	if program == nil {
 		for i := range found {
 			fmt.Fprintln(s.err, found[i].Render())
@@ -49,18 +48,48 @@ func (c *schemaExportCommand) Run(s *streams) error {
 		return errSilent
 	}
 	shapes := schemaOf(program)
-	if c.Format == "typescript" {
+	shapes.title, shapes.version = title(c.App), edition(program)
+	var doc any
+	switch c.Format {
+	case "typescript":
 		_, err = fmt.Fprint(s.out, shapes.typescript(c.Exact))
 		return err
+	case "json-schema":
+		doc = shapes.jsonSchema(c.Exact)
+	case "openapi":
+		doc = shapes.openapi(c.Exact)
+	case "asyncapi":
+		doc = shapes.asyncapi(c.Exact)
 	}
 	out := json.NewEncoder(s.out)
 	out.SetIndent("", "  ")
 	out.SetEscapeHTML(false)
-	return out.Encode(shapes.jsonSchema(c.Exact))
+	return out.Encode(doc)
+}
+
+// title names an app by its folder.
+func title(dir string) string {
+	if abs, err := filepath.Abs(dir); err == nil {
+		dir = abs
+	}
+	return filepath.Base(dir)
+}
+
+// edition names a definition: the same for the same app.sql and schema files, another for any other.
+func edition(p *flow.Program) string {
+	h := sha256.New()
+	h.Write([]byte(p.Definition.Source))
+	for _, t := range p.Definition.Tables {
+		for _, s := range t.Schemas {
+			fmt.Fprintf(h, "\x00%s\x00%s", s.File, s.Text)
+		}
+	}
+	return hex.EncodeToString(h.Sum(nil)[:6])
 }
 
 // schema is what an app's clients see, each list in the order of app.sql.
 type schema struct {
+	title, version          string
 	views, tables, channels []rowShape
 }
 
@@ -68,6 +97,11 @@ type schema struct {
 type rowShape struct {
 	name    string
 	columns []columnShape
+	key     []string // names of the key's columns
+	keyed   bool     // of a table: rows can be changed
+	owner   string   // WITH (owner = …)
+	release string   // WITH (version = …)
+	allow   map[app.Privilege][]string
 }
 
 type columnShape struct {
@@ -75,27 +109,66 @@ type columnShape struct {
 	typ      app.Type
 	null     bool
 	optional bool // may be left out of a write
+	contract any  // the JSON Schema of a jsonb column; nil: there is none
 }
 
 func schemaOf(p *flow.Program) schema {
 	var out schema
-	readable := map[string]bool{}
+	allowed := map[string]map[app.Privilege][]string{}
 	for _, g := range p.Definition.Grants {
-		readable[g.Relation] = readable[g.Relation] || g.Allow&app.Select != 0
+		for _, one := range []app.Privilege{app.Select, app.Insert, app.Update, app.Delete} {
+			if g.Allow&one == 0 {
+				continue
+			}
+			if allowed[g.Relation] == nil {
+				allowed[g.Relation] = map[app.Privilege][]string{}
+			}
+			if roles := allowed[g.Relation][one]; !slices.Contains(roles, g.Role) {
+				allowed[g.Relation][one] = append(roles, g.Role)
+			}
+		}
+	}
+	options := map[string]map[string]string{}
+	for _, v := range p.Definition.Views {
+		options[v.Name] = v.Options
 	}
 	for _, r := range p.Relations {
-		if strings.HasPrefix(r.Name, "laaster.") || r.Table != nil && !readable[r.Name] {
+		if strings.HasPrefix(r.Name, "laaster.") || r.Table != nil && allowed[r.Name][app.Select] == nil {
 			continue
 		}
-		out.views = append(out.views, shapeOf(r.Name, r.Columns, false))
+		s := shapeOf(r.Name, r.Columns, false)
+		for _, k := range r.Key {
+			s.key = append(s.key, r.Columns[k].Name)
+		}
+		s.allow, s.owner, s.release = allowed[r.Name], options[r.Name]["owner"], options[r.Name]["version"]
+		if r.Table != nil {
+			s.of(r.Table.Table)
+		}
+		out.views = append(out.views, s)
 	}
 	for _, t := range p.Definition.Tables {
-		out.tables = append(out.tables, shapeOf(t.Name, t.Columns, true))
+		s := shapeOf(t.Name, t.Columns, true)
+		s.of(t)
+		s.allow, s.keyed = allowed[t.Name], t.Keyed()
+		out.tables = append(out.tables, s)
 	}
 	for _, t := range p.Definition.Channels {
-		out.channels = append(out.channels, shapeOf(t.Name, t.Columns, false))
+		s := shapeOf(t.Name, t.Columns, false)
+		s.of(t)
+		s.allow = allowed[t.Name]
+		out.channels = append(out.channels, s)
 	}
 	return out
+}
+
+// of takes over what a table says of itself and of its jsonb columns.
+func (s *rowShape) of(t *app.Table) {
+	s.owner, s.release = t.Options["owner"], t.Options["version"]
+	for _, c := range t.Schemas {
+		d := json.NewDecoder(strings.NewReader(c.Text))
+		d.UseNumber()
+		_ = d.Decode(&s.columns[c.Column].contract) // it was compiled
+	}
 }
 
 func shapeOf(name string, columns []app.Column, written bool) rowShape {
@@ -103,7 +176,7 @@ func shapeOf(name string, columns []app.Column, written bool) rowShape {
 	for i := range columns {
 		c := &columns[i]
 		null := !c.NotNull && c.Name != "_n"
-		s.columns = append(s.columns, columnShape{c.Name, c.Type, null, written && (null || c.Default != "")})
+		s.columns = append(s.columns, columnShape{c.Name, c.Type, null, written && (null || c.Default != ""), nil})
 	}
 	return s
 }
@@ -152,7 +225,7 @@ func (s *schema) typescript(exact bool) string {
 				if c.null {
 					null = " | null"
 				}
-				fmt.Fprintf(&b, "      %s%s: %s%s\n", quotedName(c.name), mark, tsType(c.typ, exact), null)
+				fmt.Fprintf(&b, "      %s%s: %s%s\n", quotedName(c.name), mark, c.tsType(exact), null)
 			}
 			b.WriteString("    }\n")
 		}
@@ -160,6 +233,13 @@ func (s *schema) typescript(exact bool) string {
 	}
 	b.WriteString("}\n")
 	return b.String()
+}
+
+func (c *columnShape) tsType(exact bool) string {
+	if c.contract != nil {
+		return newTSContract(c.contract).text("      ")
+	}
+	return tsType(c.typ, exact)
 }
 
 func tsType(t app.Type, exact bool) string {
@@ -185,65 +265,4 @@ func tsType(t app.Type, exact bool) string {
 		return "unknown"
 	}
 	return "string"
-}
-
-func (s *schema) jsonSchema(exact bool) any {
-	part := func(shapes []rowShape) map[string]any {
-		out := map[string]any{} // encoded in the order of the names
-		for _, shape := range shapes {
-			properties, required := map[string]any{}, []string{}
-			for _, c := range shape.columns {
-				properties[c.name] = jsonType(c.typ, c.null, exact)
-				if !c.optional {
-					required = append(required, c.name)
-				}
-			}
-			slices.Sort(required)
-			out[shape.name] = map[string]any{"type": "object", "properties": properties, "required": required, "additionalProperties": false}
-		}
-		return map[string]any{"type": "object", "properties": out}
-	}
-	return map[string]any{"$schema": "https://json-schema.org/draft/2020-12/schema", "type": "object", "properties": map[string]any{
-		"views": part(s.views), "tables": part(s.tables), "channels": part(s.channels)}}
-}
-
-func jsonType(t app.Type, null, exact bool) map[string]any {
-	out := map[string]any{}
-	var kinds []string
-	switch {
-	case t.IsArray():
-		kinds = []string{"array"}
-		out["items"] = jsonType(t.Elem(), true, exact)
-	case t == app.Bool:
-		kinds = []string{"boolean"}
-	case t == app.Int4:
-		kinds = []string{"integer"}
-	case t == app.Int8 && exact:
-		kinds = []string{"integer", "string"}
-	case t == app.Int8:
-		kinds = []string{"integer"}
-	case t == app.Numeric && exact:
-		kinds = []string{"string"}
-	case t == app.Float8, t == app.Numeric: // NaN and infinities
-		kinds = []string{"number", "string"}
-	case t == app.JSONB:
-		return out // anything
-	default:
-		kinds = []string{"string"}
-		switch t {
-		case app.UUID:
-			out["format"] = "uuid"
-		case app.Timestamptz:
-			out["format"] = "date-time"
-		case app.Date:
-			out["format"] = "date"
-		}
-	}
-	if null {
-		kinds = append(kinds, "null")
-	}
-	if out["type"] = kinds; len(kinds) == 1 {
-		out["type"] = kinds[0]
-	}
-	return out
 }

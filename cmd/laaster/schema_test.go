@@ -110,7 +110,7 @@ func TestSchemaExport(t *testing.T) {
 		{[]string{"schema", "export", "--help"}, 0, []string{"Examples", "--format"}, nil},
 		{[]string{"schema"}, 2, nil, []string{"export"}},
 		{[]string{"schema", "export", bad}, 1, nil, []string{"app.sql:1:20: error"}},
-		{[]string{"schema", "export", filepath.Join(dir, "nope")}, 1, nil, []string{"there is no app.sql", "hint"}},
+		{[]string{"schema", "export", filepath.Join(dir, "nope")}, 1, nil, []string{"there is no such folder", "hint"}},
 		{[]string{"schema", "export", dir, "--format", "xml"}, 2, nil, []string{"typescript", "json-schema"}},
 	} {
 		c.check(t)
@@ -159,9 +159,10 @@ func TestSchemaCompiles(t *testing.T) {
 	app := appWith(t, map[string]string{"app.sql": typedSQL})
 	small := appWith(t, map[string]string{"app.sql": goodSQL})
 	for name, text := range map[string]string{
-		"schema.ts": exported(t, app), "exact.ts": exported(t, app, "--exact"), "small.ts": exported(t, small),
+		"schema.ts": exported(t, app), "exact.ts": exported(t, app, "--exact"), "small.ts": exported(t, small), "contract.ts": exported(t, contractApp(t)),
 		"use.ts": `import type { Schema } from './schema'
 import type { Schema as Small } from './small'
+import type { Schema as Contract } from './contract'
 const row: Schema['views']['tally'] = { "who's": 'x', points: 1, price: null }
 const write: Schema['tables']['votes'] = { "who's": 'x', points: 1, price: 2, ok: true }
 // @ts-expect-error points is a number
@@ -169,7 +170,18 @@ const bad: Schema['tables']['votes'] = { "who's": 'x', points: '1', price: 2, ok
 // @ts-expect-error who's is needed
 const less: Schema['tables']['votes'] = { points: 1, price: 2, ok: true }
 const none: Small['channels'] = {}
-export { row, write, bad, less, none }
+type Reading = Contract['tables']['readings']
+const heat: Reading = { id: 1, data: { kind: 'heat', values: [1, 2.5], 'a-b': null } }
+const meta: Reading = { id: 1, data: { kind: 'rain', values: [] }, meta: { a: 1 } }
+// @ts-expect-error there is no snow
+const snow: Reading = { id: 1, data: { kind: 'snow', values: [] } }
+// @ts-expect-error values are numbers
+const words: Reading = { id: 1, data: { kind: 'heat', values: ['a'] } }
+// @ts-expect-error no other members
+const more: Reading = { id: 1, data: { kind: 'heat', values: [], b: 1 } }
+// @ts-expect-error meta is none or whole numbers
+const other: Reading = { id: 1, data: { kind: 'heat', values: [] }, meta: 'some' }
+export { row, write, bad, less, none, heat, meta, snow, words, more, other }
 `,
 	} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
@@ -177,7 +189,7 @@ export { row, write, bad, less, none }
 		}
 	}
 	cmd := exec.Command(node, tsc, "--noEmit", "--strict", "--target", "es2022", "--moduleResolution", "bundler", "--module", "esnext",
-		"use.ts", "schema.ts", "exact.ts", "small.ts")
+		"use.ts", "schema.ts", "exact.ts", "small.ts", "contract.ts")
 	cmd.Dir = dir
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Errorf("%v\n%s", err, out)
