@@ -2,7 +2,7 @@
 
 GO ?= go
 
-.PHONY: help run build test proof oracle bench lint fuzz
+.PHONY: help run build test proof oracle bench lint fuzz audit
 
 help: ## this menu
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
@@ -11,7 +11,7 @@ run: build ## the show: examples/vote on http://127.0.0.1:8080, with a song cont
 	@./examples/vote/run.sh
 
 build: ## bin/laaster
-	@$(GO) build -trimpath -o bin/laaster ./cmd/laaster
+	@CGO_ENABLED=0 $(GO) build -trimpath -ldflags=-buildid= -o bin/laaster ./cmd/laaster
 
 test: ## everything: vet, staticcheck, all tests with the race detector, browsers, PostgreSQL
 	@./test/run.sh
@@ -30,3 +30,6 @@ bench: build ## the whole path under an open-loop load, beside a bare append loo
 
 fuzz: ## every fuzz target for 20 seconds
 	@./test/fuzz.sh
+
+audit: ## what it is made of: modules, licences, bill of materials, equal builds, known vulnerabilities (LAASTER_VULNDB)
+	@$(GO) run ./test/audit
