@@ -13,10 +13,12 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
 
+	"laaster/internal/auth"
 	"laaster/internal/kit/run"
 	"laaster/internal/load"
 )
@@ -52,6 +54,8 @@ type benchCommand struct {
 	Loops    int           `help:"Event loops of the clients. Default 1." placeholder:"N"`
 	Window   int           `help:"Clients that connect at one time." placeholder:"N"`
 
+	Tokens bool `help:"Every client brings a token and every row passes policies: what authentication and rules cost. A server of its own only."`
+
 	Rates []float64 `help:"ingest: rows a second, one rate after the other. Default 10000,50000,100000,200000." placeholder:"N"`
 
 	Compare bool `help:"Do the same with a bare loop, which takes the same requests and writes the same frames without log, engine or rules: its figures stand beside."`
@@ -83,8 +87,12 @@ func (c *benchCommand) Help() string {
 
 // Run implements the command.
 func (c *benchCommand) Run(s *streams) error {
+	sql := load.AppSQL(c.Profile)
+	if c.Tokens {
+		sql = load.RulesSQL(c.Profile)
+	}
 	if c.PrintApp {
-		_, err := io.WriteString(s.out, load.AppSQL(c.Profile))
+		_, err := io.WriteString(s.out, sql)
 		return err
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -102,7 +110,17 @@ func (c *benchCommand) Run(s *streams) error {
 	}
 	runtime.GOMAXPROCS(max(runtime.GOMAXPROCS(0), c.Loops+1)) // an event loop that waits keeps its processor for a moment
 	if c.URL == "" {
-		srv, err := startBenchServer(c.Binary, load.AppSQL(c.Profile), load.SettingsYAML(opt.Clients+opt.Slow), s.err, "run")
+		files := map[string]string{"app.sql": sql, "laaster.yaml": load.SettingsYAML(opt.Clients + opt.Slow)}
+		if c.Tokens {
+			filled := opt
+			if err := load.Defaults(&filled); err != nil {
+				return err
+			}
+			if opt.Token, err = benchTokens(files, c.Profile == "channels", filled.Rows, filled.Clients+filled.Slow); err != nil {
+				return err
+			}
+		}
+		srv, err := startBenchServer(c.Binary, files, s.err, "run")
 		if err != nil {
 			return err
 		}
@@ -130,9 +148,41 @@ func (c *benchCommand) Run(s *streams) error {
 	return c.print(s, report)
 }
 
+// benchTokens makes a key that the server of an app folder with these files believes, and returns the token of each client and, under
+// the id -1, of writers. With own a client sees one of rows alone.
+func benchTokens(files map[string]string, own bool, rows, clients int) (token func(id int) string, err error) {
+	signer, err := auth.NewSigner("EdDSA")
+	if err != nil {
+		return nil, err
+	}
+	keys, err := auth.KeySet(nil, signer)
+	if err != nil {
+		return nil, err
+	}
+	files["jwks.json"] = string(keys)
+	files["laaster.yaml"] += "auth:\n  max_lifetime: 24h\n  issuers:\n    - issuer: " + benchIssuer + "\n      audience: bench\n      jwks: jwks.json\n"
+	now := run.System{}.Now()
+	texts := make([]string, clients+1)
+	for id := -1; id < clients; id++ {
+		claims := map[string]any{"iss": benchIssuer, "aud": "bench", "sub": "client " + strconv.Itoa(id), "roles": []string{"bench"}, "iat": now.Unix(),
+			"exp": now.Add(12 * time.Hour).Unix()}
+		if id < 0 {
+			claims["writes"] = "yes"
+		} else if own {
+			claims["row"] = id % rows
+		}
+		if texts[id+1], err = signer.Sign(claims); err != nil {
+			return nil, err
+		}
+	}
+	return func(id int) string { return texts[id+1] }, nil
+}
+
+const benchIssuer = "https://bench.invalid/"
+
 // beside does the same against a bare loop.
 func (c *benchCommand) beside(ctx context.Context, s *streams, opt load.Options, report *load.Report) error {
-	srv, err := startBenchServer("", "", "", s.err, "bench", c.Profile, "--bare-loop")
+	srv, err := startBenchServer("", nil, s.err, "bench", c.Profile, "--bare-loop")
 	if err != nil {
 		return err
 	}
@@ -154,10 +204,16 @@ func (c *benchCommand) target(ctx context.Context, opt *load.Options) error {
 		if c.Compare && c.Watch == load.OverEvents {
 			return errors.New("--compare needs --watch ws: a bare loop has no event streams")
 		}
+		if c.Compare && c.Tokens {
+			return errors.New("--compare is without --tokens: a bare loop knows nobody")
+		}
 		if c.PID != 0 || c.Yes {
 			return errors.New("--pid and --yes belong to --url: without it the server is one of its own")
 		}
 		return nil
+	}
+	if c.Tokens {
+		return errors.New("--tokens needs a server of its own, which believes the key that is made: leave --url out")
 	}
 	own, err := load.Loopback(ctx, c.URL)
 	if err != nil {
@@ -257,8 +313,8 @@ type benchServer struct {
 	url, admin string
 }
 
-// startBenchServer makes an app folder and starts the binary with args; run gets the folder and addresses.
-func startBenchServer(binary, sql, settings string, stderr io.Writer, args ...string) (*benchServer, error) {
+// startBenchServer makes an app folder of files and starts the binary with args; run gets the folder and addresses.
+func startBenchServer(binary string, files map[string]string, stderr io.Writer, args ...string) (*benchServer, error) {
 	if binary == "" {
 		var err error
 		if binary, err = os.Executable(); err != nil {
@@ -270,15 +326,15 @@ func startBenchServer(binary, sql, settings string, stderr io.Writer, args ...st
 		return nil, err
 	}
 	srv := &benchServer{dir: dir}
-	if err := srv.start(binary, sql, settings, stderr, args); err != nil {
+	if err := srv.start(binary, files, stderr, args); err != nil {
 		srv.stop()
 		return nil, err
 	}
 	return srv, nil
 }
 
-func (b *benchServer) start(binary, sql, settings string, stderr io.Writer, args []string) error {
-	for name, text := range map[string]string{"app.sql": sql, "laaster.yaml": settings} {
+func (b *benchServer) start(binary string, files map[string]string, stderr io.Writer, args []string) error {
+	for name, text := range files {
 		if err := os.WriteFile(filepath.Join(b.dir, name), []byte(text), 0o600); err != nil {
 			return err
 		}

@@ -85,6 +85,25 @@ func TestBenchOwnServer(t *testing.T) {
 	}
 }
 
+// TestBenchTokens: with --tokens every client is let in by its token and sees what the policies leave it, on every way to write and to watch.
+func TestBenchTokens(t *testing.T) {
+	binary := testkit.Binary(t)
+	for _, args := range [][]string{
+		{"fanout", "--clients", "10", "--rate", "100", "--time", "400ms", "--warm", "10ms"},
+		{"fanout", "--clients", "10", "--rate", "100", "--time", "400ms", "--warm", "10ms", "--watch", "sse", "--over", "ws"},
+		{"channels", "--clients", "20", "--rate", "500", "--time", "400ms", "--warm", "10ms"},
+		{"storm", "--clients", "20", "--rate", "100", "--rounds", "1"},
+		{"ingest", "--clients", "2", "--rates", "1000", "--time", "300ms"},
+	} {
+		cmd := exec.CommandContext(t.Context(), binary, append([]string{"bench", "--tokens", "--json"}, args...)...)
+		out, err := cmd.Output()
+		var r load.Report
+		if err != nil || json.Unmarshal(out, &r) != nil || !r.OK() || len(r.Checks) == 0 {
+			t.Errorf("%v: %v\n%s", args, err, out)
+		}
+	}
+}
+
 // TestBenchCompare: the bare loop passes the same checks, and its figures stand beside.
 func TestBenchCompare(t *testing.T) {
 	binary := testkit.Binary(t)

@@ -1,5 +1,7 @@
 package load
 
+import "strings"
+
 // AppSQL returns the app that a profile needs. The table of rows is keyed and every change of it passes a CHECK, the log and the engine before it is in the
 // view; nothing is granted beyond what the load does.
 func AppSQL(profile string) string {
@@ -8,6 +10,32 @@ func AppSQL(profile string) string {
 	}
 	return rowsSQL
 }
+
+// RulesSQL is AppSQL for callers with tokens: the role bench in place of anon, row level security on everything, and policies that every row which is written or
+// read is judged by. A token with the claim row sees that row of bench_feed alone; one without sees all of them.
+func RulesSQL(profile string) string {
+	sql, rules := AppSQL(profile), rowsRules
+	if profile == "ingest" {
+		rules = ingestRules
+	}
+	return "CREATE ROLE bench;\n\n" + strings.ReplaceAll(sql, "TO anon;", "TO bench;") + rules
+}
+
+const rowsRules = `
+ALTER TABLE bench_rows ENABLE ROW LEVEL SECURITY;
+ALTER TABLE bench_feed ENABLE ROW LEVEL SECURITY;
+CREATE POLICY written ON bench_rows USING (auth_claim('writes') = 'yes') WITH CHECK (auth_claim('writes') = 'yes' AND n >= 0);
+CREATE POLICY own ON bench_feed USING (auth_claim('row') IS NULL OR id = auth_claim('row')::integer);
+`
+
+const ingestRules = `
+ALTER TABLE bench_events ENABLE ROW LEVEL SECURITY;
+ALTER TABLE bench_tally ENABLE ROW LEVEL SECURITY;
+ALTER TABLE bench_leaders ENABLE ROW LEVEL SECURITY;
+CREATE POLICY written ON bench_events FOR INSERT WITH CHECK (auth_claim('writes') = 'yes' AND voter <> '');
+CREATE POLICY seen ON bench_tally USING (auth_role() = 'bench');
+CREATE POLICY seen ON bench_leaders USING (auth_role() = 'bench');
+`
 
 const rowsSQL = `CREATE TABLE bench_rows (
   id  integer PRIMARY KEY,

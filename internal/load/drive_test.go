@@ -151,7 +151,7 @@ func TestNoServer(t *testing.T) {
 	}
 	l.Close()
 	for _, over := range []string{OverHTTP, OverWS} {
-		if o, err := newOutlet(t.Context(), over, "http://"+l.Addr().String()); err == nil || o != nil {
+		if o, err := newOutlet(t.Context(), over, "http://"+l.Addr().String(), ""); err == nil || o != nil {
 			t.Errorf("%s: %v %v", over, o, err)
 		}
 	}

@@ -17,7 +17,7 @@ type stream struct {
 func (c *Client) connectedEvents(path string) {
 	c.state = stateUpgrading
 	c.events = &stream{}
-	b := append(append(append(append([]byte("GET "), path...), " HTTP/1.1\r\nHost: "...), c.swarm.host...), "\r\nAccept: text/event-stream\r\n"...)
+	b := append(append(append(append([]byte("GET "), path...), " HTTP/1.1\r\nHost: "...), c.swarm.host...), c.bearing()+"\r\nAccept: text/event-stream\r\n"...)
 	if len(c.Position) > 0 {
 		b = append(append(append(b, "Last-Event-ID: "...), c.Position...), '\r', '\n')
 	}

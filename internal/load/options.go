@@ -41,6 +41,9 @@ type Options struct {
 	Loops    int           // event loops of the clients
 	Window   int           // clients that connect at one time
 
+	// Token returns what a client brings: writers have the id -1. With it the app is that of [RulesSQL]. Default: nobody brings a token.
+	Token func(id int) string
+
 	Clock run.Clock // default run.System
 	// Schedule is told when requests are due and how many changes each has, before the first one leaves. Default: nobody is told.
 	Schedule func(s Schedule, rows int) error

@@ -78,12 +78,28 @@ func (b *bench) now() time.Duration { return b.opt.Clock.Now().Sub(b.start) }
 
 func (b *bench) say(phase string) { b.phase.Store(&phase) }
 
+// token returns what writers bring.
+func (b *bench) token() string {
+	if b.opt.Token == nil {
+		return ""
+	}
+	return b.opt.Token(-1)
+}
+
+// own returns the condition by which a client asks for its own row; with tokens it asks for all and the rules leave it that one.
+func (b *bench) own(own bool, id int) string {
+	if !own || b.opt.Token != nil {
+		return ""
+	}
+	return "id=eq." + strconv.Itoa(id%b.opt.Rows)
+}
+
 // hello returns what clients say: a subscription of the view of rows, of all or of the own one.
 func (b *bench) hello(own bool) func(id int, resume string) string {
 	return func(id int, resume string) string {
 		s := `"subscribe":[{"id":"1","view":"bench_feed"`
-		if own {
-			s += `,"filter":"id=eq.` + strconv.Itoa(id%b.opt.Rows) + `"`
+		if f := b.own(own, id); f != "" {
+			s += `,"filter":"` + f + `"`
 		}
 		s += `}]`
 		if resume != "" {
@@ -103,8 +119,8 @@ func (b *bench) path(own bool) func(id int) string {
 	}
 	return func(id int) string {
 		s, sep := "/v1/views/bench_feed", "?"
-		if own {
-			s, sep = s+"?id=eq."+strconv.Itoa(id%b.opt.Rows), "&"
+		if f := b.own(own, id); f != "" {
+			s, sep = s+"?"+f, "&"
 		}
 		if b.opt.Every {
 			s += sep + "_every=true"
@@ -141,12 +157,12 @@ func (b *bench) fill(ctx context.Context, p *plan) (uint64, error) {
 	for from := 0; from < p.rows; from += 500 {
 		bodies = append(bodies, p.first(from, min(p.rows, from+500)))
 	}
-	return settle(ctx, b.opt.URL, "bench_rows", merging, bodies...)
+	return settle(ctx, b.opt.URL, b.token(), "bench_rows", merging, bodies...)
 }
 
 // drive returns what writes the changes of a plan. Before it runs, its lead must be set.
 func (b *bench) drive(p *plan, s Schedule) *drive {
-	d := &drive{url: b.opt.URL, way: b.opt.Over, table: "bench_rows", parameters: merging, conns: p.conns, clock: b.opt.Clock, start: b.start,
+	d := &drive{url: b.opt.URL, token: b.token(), way: b.opt.Over, table: "bench_rows", parameters: merging, conns: p.conns, clock: b.opt.Clock, start: b.start,
 		schedule: s, length: b.opt.Length,
 		warm: b.opt.Warm, body: p.body, delays: NewDelays()}
 	n := len(s)

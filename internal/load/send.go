@@ -35,11 +35,19 @@ type outlet interface {
 
 // httpOutlet is a kept HTTP/1.1 connection. It reads of an answer what is needed.
 type httpOutlet struct {
-	host string
+	host string // and what follows the line Host
 	conn net.Conn
 	in   *bufio.Reader
 	out  []byte
 	body []byte
+}
+
+// bearing returns the header line of a token, with the end of the line before in front; empty without one.
+func bearing(token string) string {
+	if token == "" {
+		return ""
+	}
+	return "\r\nAuthorization: Bearer " + token
 }
 
 // dial opens a connection to the server of a URL.
@@ -63,12 +71,12 @@ func dial(ctx context.Context, to string) (net.Conn, string, error) {
 	return conn, u.Host, nil
 }
 
-func newHTTPOutlet(ctx context.Context, to string) (*httpOutlet, error) {
+func newHTTPOutlet(ctx context.Context, to, token string) (*httpOutlet, error) {
 	conn, host, err := dial(ctx, to)
 	if err != nil {
 		return nil, err
 	}
-	return &httpOutlet{host: host, conn: conn, in: bufio.NewReaderSize(conn, 4<<10)}, nil
+	return &httpOutlet{host: host + bearing(token), conn: conn, in: bufio.NewReaderSize(conn, 4<<10)}, nil
 }
 
 func (o *httpOutlet) close() { _ = o.conn.Close() }
@@ -152,13 +160,13 @@ type wsOutlet struct {
 	id   int
 }
 
-func newWSOutlet(ctx context.Context, to string) (*wsOutlet, error) {
+func newWSOutlet(ctx context.Context, to, token string) (*wsOutlet, error) {
 	conn, host, err := dial(ctx, to)
 	if err != nil {
 		return nil, err
 	}
 	o := &wsOutlet{conn: conn, in: bufio.NewReaderSize(conn, 4<<10)}
-	request := "GET /v1/live HTTP/1.1\r\nHost: " + host + "\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: " + nonce +
+	request := "GET /v1/live HTTP/1.1\r\nHost: " + host + bearing(token) + "\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: " + nonce +
 		"\r\nSec-WebSocket-Protocol: laaster.v1\r\n\r\n"
 	hello := appendFrame(nil, opText, []byte(`{"type":"hello"}`))
 	_, err = io.WriteString(conn, request)
@@ -265,15 +273,15 @@ const (
 	OverEvents = "sse"
 )
 
-func newOutlet(ctx context.Context, over, to string) (outlet, error) {
+func newOutlet(ctx context.Context, over, to, token string) (outlet, error) {
 	if over == OverWS {
-		o, err := newWSOutlet(ctx, to)
+		o, err := newWSOutlet(ctx, to, token)
 		if err != nil {
 			return nil, err // and not o: a nil pointer in an interface is not nil
 		}
 		return o, nil
 	}
-	o, err := newHTTPOutlet(ctx, to)
+	o, err := newHTTPOutlet(ctx, to, token)
 	if err != nil {
 		return nil, err
 	}

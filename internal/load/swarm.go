@@ -25,6 +25,8 @@ type SwarmOptions struct {
 	Hello func(id int, resume string) string
 	// Path is what a client reads as an event stream, in place of a WebSocket and its hello: /v1/views/… with its parameters. Default: WebSockets.
 	Path func(id int) string
+	// Token returns the bearer token that a client brings. Default: none does.
+	Token func(id int) string
 	// Frame is called for each text frame, on the client's loop. The frame is only good until it returns. at is the time since Start. Default: nothing.
 	Frame func(c *Client, kind Kind, frame []byte, at time.Duration)
 	// Live is called when a client has its rows, or was told that it missed nothing. Default: nothing.
@@ -264,10 +266,18 @@ func (c *Client) connected() {
 	}
 	c.state = stateUpgrading
 	b := make([]byte, 0, 256)
-	b = append(append(append(b, "GET /v1/live HTTP/1.1\r\nHost: "...), c.swarm.host...),
-		"\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"...)
+	b = append(append(append(b, "GET /v1/live HTTP/1.1\r\nHost: "...), c.swarm.host...), c.bearing()...)
+	b = append(b, "\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"...)
 	b = append(append(append(b, "Sec-WebSocket-Key: "...), nonce...), "\r\nSec-WebSocket-Protocol: laaster.v1\r\n\r\n"...)
 	c.line.send(b)
+}
+
+// bearing is the header line of the client's token.
+func (c *Client) bearing() string {
+	if c.swarm.opt.Token == nil {
+		return ""
+	}
+	return bearing(c.swarm.opt.Token(c.ID))
 }
 
 // errAway ends a connection that the server does not want now: it comes back after Client.retry.
