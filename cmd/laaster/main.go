@@ -6,7 +6,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -26,7 +25,6 @@ import (
 	"laaster/internal/kit/memcap"
 	"laaster/internal/kit/run"
 	"laaster/internal/node"
-	"laaster/internal/sql"
 )
 
 // version is the version of the program and of the SDK that it serves.
@@ -47,6 +45,7 @@ type commands struct {
 	Replay  replayCommand  `cmd:"" help:"Look at a moment of the past, read-only, or compare two definitions over the same history."`
 	Bench   benchCommand   `cmd:"" help:"Put load on a server and measure delays, processor time, memory and what clients see."`
 	Schema  schemaCommand  `cmd:"" help:"Print the types of an app's rows: TypeScript, or JSON Schema."`
+	Token   tokenCommand   `cmd:"" help:"Make keys and tokens, check a token, and take tokens back."`
 	Key     keyCommand     `cmd:"" help:"Print a line with a new random key for encryption.keys."`
 	Version versionCommand `cmd:"" help:"Print the version."`
 }
@@ -143,7 +142,8 @@ func (r *runCommand) run(s *streams, beside func(context.Context, *node.Node) er
 	context.AfterFunc(ctx, stop) // a second Ctrl-C ends at once
 	logger := slog.New(slog.NewJSONHandler(s.err, &slog.HandlerOptions{Level: level}))
 	heedMemoryCap(logger, &settings)
-	n, err := node.Start(ctx, node.Options{Dir: r.App, Settings: settings, Clock: fault.Clock(run.System{}), Logger: logger, Progress: progress(s.err)})
+	n, err := node.Start(ctx, node.Options{Dir: r.App, Settings: settings, Clock: fault.Clock(run.System{}), Logger: logger, Progress: progress(s.err),
+		Develop: beside != nil})
 	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
 		logger.Info("stopped before it was ready")
 		return nil
@@ -153,12 +153,20 @@ func (r *runCommand) run(s *streams, beside func(context.Context, *node.Node) er
 	}
 	fmt.Fprintf(s.out, "ready public=%s admin=%s\n", n.PublicURL(), n.AdminURL())
 	if isTerminal(s.err) {
-		fmt.Fprintf(s.err, "Open %s. No token issuer is set: every caller is anon and gets what app.sql grants to anon. Ctrl-C stops.\n", n.PublicURL())
+		fmt.Fprintf(s.err, "Open %s. %s Ctrl-C stops.\n", n.PublicURL(), whoIsWho(&settings))
 	}
 	if beside != nil {
 		n.Beside(ctx, beside)
 	}
 	return n.Wait(ctx)
+}
+
+// whoIsWho says whom the server takes its callers for.
+func whoIsWho(s *app.Settings) string {
+	if len(s.Auth.Issuers) > 0 {
+		return fmt.Sprintf("Tokens of %d issuers are believed; callers without one are anon.", len(s.Auth.Issuers))
+	}
+	return "No token issuer is set: every caller is anon and gets what app.sql grants to anon."
 }
 
 // heedMemoryCap keeps the process within a limit that the system sets. The garbage collector gets four fifths of it, as the page cache of the log counts, too
@@ -228,76 +236,6 @@ func readSettings(dir string) (app.Settings, error) {
 		}
 	}
 	return s, err
-}
-
-type checkCommand struct {
-	App    string `arg:"" help:"The app folder."`
-	JSON   bool   `name:"json" help:"Print the findings as a JSON array; with --server the plan as an object."`
-	Server string `help:"Admin listener of a running server: print what deploying the app there would change." placeholder:"ADDR"`
-}
-
-// Help implements kong.HelpProvider.
-func (c *checkCommand) Help() string {
-	return "Prints every error and warning of app.sql and laaster.yaml at once as file:line:col, and exits with 1 if there is an error.\n\n" +
-		"Examples:\n  laaster check examples/vote\n  laaster check my-app --json\n  laaster check my-app --server 127.0.0.1:8081"
-}
-
-// Run implements the command.
-func (c *checkCommand) Run(s *streams) error {
-	if c.Server != "" {
-		srv, err := newServer(c.Server)
-		if err != nil {
-			return err
-		}
-		plan, err := srv.check(context.Background(), c.App)
-		if err != nil {
-			return err
-		}
-		return printPlan(s, plan, c.JSON)
-	}
-	found, err := node.Check(c.App)
-	if err != nil {
-		return err
-	}
-	failed := false
-	for i := range found {
-		failed = failed || found[i].Severity == sql.Error
-	}
-	if c.JSON {
-		enc := json.NewEncoder(s.out)
-		enc.SetIndent("", "  ")
-		if err := enc.Encode(append([]sql.Diagnostic{}, found...)); err != nil { // [] when there are none
-			return err
-		}
-	} else {
-		for i := range found {
-			fmt.Fprintln(s.out, found[i].Render())
-		}
-		if !failed {
-			fmt.Fprintf(s.out, "%s: no errors\n", c.App)
-			printChannels(s, c.App)
-		}
-	}
-	if failed {
-		return errSilent
-	}
-	return nil
-}
-
-// printChannels says which tables of an app without errors have their rows in memory alone.
-func printChannels(s *streams, dir string) {
-	const name = "app.sql"
-	src, err := os.ReadFile(filepath.Join(dir, name))
-	if err != nil {
-		return // it was there a moment ago
-	}
-	p, _ := sql.Compile(name, src, nil)
-	if p == nil {
-		return
-	}
-	for _, ch := range p.Channels {
-		fmt.Fprintln(s.out, "  "+sql.DescribeChannel(ch))
-	}
 }
 
 type versionCommand struct{}

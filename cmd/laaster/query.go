@@ -29,7 +29,8 @@ type queryCommand struct {
 
 // Help implements kong.HelpProvider.
 func (c *queryCommand) Help() string {
-	return "Reads over HTTP as every client does: what anon was not granted is refused. Filters are those of GET /v1/views/{view}.\n\n" +
+	return "Reads over HTTP as every client does: what was not granted to anon, or to the token in the variable\n" +
+		"LAASTER_TOKEN, is refused. Filters are those of GET /v1/views/{view}.\n\n" +
 		"Examples:\n  laaster query examples/vote tally\n  laaster query http://127.0.0.1:8080 tally 'order=points.desc&limit=3' --csv\n" +
 		"  laaster query my-app tally --watch"
 }
@@ -77,7 +78,7 @@ func (c *queryCommand) Run(s *streams) error {
 func (c *queryCommand) base() (string, error) {
 	if info, err := os.Stat(c.Where); err == nil && info.IsDir() {
 		settings, err := readSettings(c.Where)
-		return "http://" + settings.Listen, err
+		return scheme(settings.TLS.On()) + settings.Listen, err
 	}
 	where := c.Where
 	if !strings.Contains(where, "://") {
@@ -100,7 +101,10 @@ func (c *queryCommand) get(ctx context.Context, base, accept string) (io.ReadClo
 		return nil, err
 	}
 	q.Header.Set("Accept", accept)
-	r, err := http.DefaultClient.Do(q)
+	if token := ownToken(); token != "" {
+		q.Header.Set("Authorization", "Bearer "+token)
+	}
+	r, err := do(q)
 	if err != nil {
 		return nil, fmt.Errorf("%w\n  hint: is the server running there? its public address is what `laaster run` prints as public=…", err)
 	}

@@ -12,7 +12,6 @@ import (
 	"net/url"
 	"os"
 	"os/signal"
-	"path/filepath"
 	"strings"
 	"syscall"
 
@@ -36,16 +35,21 @@ func newServer(addr string) (*server, error) {
 	return &server{strings.TrimSuffix(u.String(), "/")}, nil
 }
 
-// call sends a request and returns the body of a good answer, which the caller closes.
+// call sends a request, whose body is an app, and returns the body of a good answer, which the caller closes.
 func (s *server) call(ctx context.Context, method, path string, body []byte) (io.ReadCloser, error) {
+	return s.send(ctx, method, path, node.AppType, body)
+}
+
+// send is call for bodies of any kind.
+func (s *server) send(ctx context.Context, method, path, kind string, body []byte) (io.ReadCloser, error) {
 	q, err := http.NewRequestWithContext(ctx, method, s.base+path, bytes.NewReader(body))
 	if err != nil {
 		return nil, err
 	}
 	if body != nil {
-		q.Header.Set("Content-Type", "application/sql")
+		q.Header.Set("Content-Type", kind)
 	}
-	r, err := http.DefaultClient.Do(q)
+	r, err := do(q)
 	if err != nil {
 		return nil, fmt.Errorf("%w\n  hint: is the server running there? --server names its admin listener, which `laaster run` prints as admin=…", err)
 	}
@@ -70,14 +74,14 @@ func answered(r *http.Response, hint string) (io.ReadCloser, error) {
 	return nil, errors.New(p.Detail)
 }
 
-// source reads an app folder's SQL.
-func source(dir string) (path string, src []byte, err error) {
-	name := filepath.Join(dir, "app.sql")
-	src, err = os.ReadFile(name)
-	if errors.Is(err, os.ErrNotExist) {
-		return "", nil, fmt.Errorf("%s: there is no app.sql\n  hint: name the app's folder, such as examples/vote", dir)
+// source reads an app folder's SQL and the files that it names, as a request carries them.
+func source(dir string) (query string, body []byte, err error) {
+	src, files, err := node.ReadSource(dir)
+	if err != nil {
+		return "", nil, err
 	}
-	return "?file=" + url.QueryEscape(name), src, err
+	body, err = json.Marshal(node.Sent{Source: string(src.SQL), Files: files})
+	return "?file=" + url.QueryEscape(src.File), body, err
 }
 
 type deployCommand struct {
@@ -131,7 +135,7 @@ func serverOf(dir, addr string) (*server, error) {
 		if err != nil {
 			return nil, err
 		}
-		addr = settings.Admin
+		addr = scheme(settings.TLS.Admin()) + settings.Admin
 	}
 	return newServer(addr)
 }

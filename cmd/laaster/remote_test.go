@@ -91,7 +91,7 @@ func TestRemoteCommands(t *testing.T) {
 		{[]string{"deploy", dir, "--server", "127.0.0.1:1"}, 1, nil, []string{"refused", "hint: is the server running there?"}},
 		{[]string{"deploy", dir, "--server", "::"}, 1, nil, []string{"is not an address", "hint"}},
 		{[]string{"deploy", dir, "--server", public}, 1, nil, []string{"404", "hint: --server names the admin listener"}},
-		{[]string{"deploy", filepath.Join(dir, "nope"), "--server", admin}, 1, nil, []string{"there is no app.sql", "hint"}},
+		{[]string{"deploy", filepath.Join(dir, "nope"), "--server", admin}, 1, nil, []string{"there is no such folder", "hint"}},
 		{[]string{"check", dir, "--server", admin}, 0, []string{"nothing changes: the running app means the same\n"}, nil},
 		{[]string{"deploy", dir, "--server", admin}, 0, []string{"nothing changes"}, nil},
 		{[]string{"explain", dir}, 0, []string{"tally", "aggregate"}, nil},

@@ -50,7 +50,12 @@ const tailHint = "\n  hint: is the server running there? --url names its public 
 func (c *tailCommand) run(ctx context.Context, s *streams, clock run.Clock) error {
 	_, _, drawn := terminalSize(s.out)
 	drawn = drawn && !c.JSON
-	cl, err := client.New(c.URL, client.Options{Name: "laaster tail", Version: version, ReportDelay: drawn})
+	encrypted, err := clientTLS()
+	if err != nil {
+		return err
+	}
+	cl, err := client.New(c.URL, client.Options{Name: "laaster tail", Version: version, ReportDelay: drawn, TLS: encrypted,
+		Token: func(context.Context) (string, error) { return ownToken(), nil }})
 	if err != nil {
 		return fmt.Errorf("--url: %w", err)
 	}

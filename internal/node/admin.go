@@ -44,6 +44,7 @@ func (n *Node) adminHandler() http.Handler {
 		n.answerHealth(w, h, h.State == stateReady)
 	})
 	n.routeApp(mux)
+	n.routeIdentity(mux)
 	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
 	mux.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)
 	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
@@ -51,7 +52,7 @@ func (n *Node) adminHandler() http.Handler {
 	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-		_, _ = w.Write([]byte("Laaster, admin listener\n\n/healthz  is the process well\n/readyz   does it serve\n/metrics  Prometheus\n/v1/app      the running app\n/v1/explain  its views: operators, state, time\n/v1/check, /v1/deploy  POST an app.sql\n/v1/checkpoint  POST: write one now\n/v1/backup   the backup as a stream\n/debug/pprof/\n"))
+		_, _ = w.Write([]byte("Laaster, admin listener\n\n/healthz  is the process well\n/readyz   does it serve\n/metrics  Prometheus\n/v1/app      the running app\n/v1/explain  its views: operators, state, time\n/v1/check, /v1/deploy  POST an app.sql\n/v1/checkpoint  POST: write one now\n/v1/backup   the backup as a stream\n/admin/v1/revoke  POST: take tokens back\n/debug/pprof/\n"))
 	})
 	return mux
 }

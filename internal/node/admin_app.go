@@ -17,8 +17,12 @@ import (
 // maxSource is the longest app.sql that the admin listener reads, in bytes.
 const maxSource = 4 << 20
 
-// sqlType is the content type of an app.sql. Browsers send it to other sites only after asking, which the admin listener never grants.
-const sqlType = "application/sql"
+// The content types of an app.sql, alone and with the files that it names (see [Sent]). Browsers send them to other sites only after asking, which the
+// admin listener never grants.
+const (
+	sqlType = "application/sql"
+	AppType = "application/vnd.laaster.app+json"
+)
 
 // routeApp adds what is about the running app to the admin listener.
 func (n *Node) routeApp(mux *http.ServeMux) {
@@ -45,15 +49,19 @@ func (n *Node) ready(h http.HandlerFunc) http.HandlerFunc {
 
 // AppInfo is what GET /v1/app of the admin listener answers.
 type AppInfo struct {
-	Source   string `json:"source"`   // app.sql
-	Position string `json:"position"` // that every view has reached
-	Log      string `json:"log"`
+	Source   string            `json:"source"`          // app.sql
+	Files    map[string]string `json:"files,omitempty"` // that it names
+	Position string            `json:"position"`        // that every view has reached
+	Log      string            `json:"log"`
 	// CompleteFrom has the views that lack what was before a position, since they were built when the log before was trimmed.
 	CompleteFrom map[string]string `json:"complete_from,omitempty"`
 }
 
 func (n *Node) serveApp(w http.ResponseWriter, q *http.Request) {
 	info := AppInfo{Source: n.program.Load().Definition.Source, Position: n.position(n.applied.Load()), Log: n.shard.ID().String()}
+	if catalog, err := sql.ParseCatalog(n.program.Load().Catalog); err == nil && len(catalog.Files()) > 0 {
+		info.Files = catalog.Files()
+	}
 	if err := n.betweenBatches(func() {
 		for view, seq := range n.complete {
 			if info.CompleteFrom == nil {
@@ -69,25 +77,39 @@ func (n *Node) serveApp(w http.ResponseWriter, q *http.Request) {
 	_ = json.NewEncoder(w).Encode(info) // the caller may be gone
 }
 
-// source reads the app.sql that a request carries.
-func (n *Node) source(w http.ResponseWriter, q *http.Request) (file string, src []byte, ok bool) {
-	refuse := func(code wire.Code, status int, detail, hint string) (string, []byte, bool) {
+// Sent is the body of a request with an app whose app.sql names files.
+type Sent struct {
+	Source string            `json:"source"` // app.sql
+	Files  map[string]string `json:"files"`  // texts by the names that it has for them
+}
+
+// posted reads the app that a request carries.
+func (n *Node) posted(w http.ResponseWriter, q *http.Request) (src Source, ok bool) {
+	refuse := func(code wire.Code, status int, detail, hint string) (Source, bool) {
 		p := wire.NewProblem(code, detail).WithHint(hint)
 		p.Status = status
 		n.problems.answer(w, q, p)
-		return "", nil, false
+		return Source{}, false
 	}
-	if t, _, _ := strings.Cut(q.Header.Get("Content-Type"), ";"); strings.TrimSpace(t) != sqlType {
-		return refuse(wire.InvalidRequest, http.StatusUnsupportedMediaType, "the body must be an app.sql", "send Content-Type: "+sqlType)
+	kind, _, _ := strings.Cut(q.Header.Get("Content-Type"), ";")
+	if kind = strings.TrimSpace(kind); kind != sqlType && kind != AppType {
+		return refuse(wire.InvalidRequest, http.StatusUnsupportedMediaType, "the body must be an app.sql", "send Content-Type: "+sqlType+", or "+AppType+" with the files that it names")
 	}
-	src, err := io.ReadAll(http.MaxBytesReader(w, q.Body, maxSource))
+	body, err := io.ReadAll(http.MaxBytesReader(w, q.Body, maxSource))
 	if err != nil {
 		return refuse(wire.TooLarge, http.StatusRequestEntityTooLarge, "the body cannot be read: "+err.Error(), fmt.Sprintf("it may have %d bytes", maxSource))
 	}
-	if file = q.URL.Query().Get("file"); file == "" {
-		file = "app.sql"
+	sent := Sent{Source: string(body)}
+	if kind == AppType {
+		if sent = (Sent{}); json.Unmarshal(body, &sent) != nil {
+			return refuse(wire.InvalidJSON, http.StatusBadRequest, "the body is not an app as JSON", `send {"source": "…", "files": {"name": "…"}}`)
+		}
 	}
-	return file, src, true
+	src = Source{q.URL.Query().Get("file"), []byte(sent.Source), given(sent.Files)}
+	if src.File == "" {
+		src.File = "app.sql"
+	}
+	return src, true
 }
 
 // serveCheckpoint writes a checkpoint now.
@@ -102,11 +124,11 @@ func (n *Node) serveCheckpoint(w http.ResponseWriter, q *http.Request) {
 }
 
 func (n *Node) serveCheck(w http.ResponseWriter, q *http.Request) {
-	file, src, ok := n.source(w, q)
+	src, ok := n.posted(w, q)
 	if !ok {
 		return
 	}
-	p, err := n.Plan(file, src)
+	p, err := n.PlanSource(src)
 	if err != nil {
 		n.problems.answer(w, q, wire.NewProblem(wire.Internal, err.Error()))
 		return
@@ -123,7 +145,7 @@ type DeployEvent struct {
 }
 
 func (n *Node) serveDeploy(w http.ResponseWriter, q *http.Request) {
-	file, src, ok := n.source(w, q)
+	src, ok := n.posted(w, q)
 	if !ok {
 		return
 	}
@@ -134,7 +156,7 @@ func (n *Node) serveDeploy(w http.ResponseWriter, q *http.Request) {
 		_ = enc.Encode(e) // a caller who is gone ends the context
 		_ = flush.Flush()
 	}
-	p, err := n.launch(q.Context(), file, src, q.URL.Query().Get("force") == "true", func(d DeployProgress) {
+	p, err := n.launch(q.Context(), src, q.URL.Query().Get("force") == "true", func(d DeployProgress) {
 		if percent := 100 * d.Batches / max(d.Of, 1); percent != told {
 			told = percent
 			say(DeployEvent{Progress: &d})

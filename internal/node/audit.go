@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"sync"
+	"time"
 
 	"laaster/app"
 	"laaster/internal/audit"
@@ -17,7 +19,7 @@ import (
 	"laaster/internal/wire"
 )
 
-// operator is the subject of acts on the admin listener and the command line, which have no credentials of their own.
+// operator is the role of acts on the admin listener and the command line, and their subject where no certificate tells who it is.
 const operator = "operator"
 
 // openTrail opens the audit trail, when there is a data folder.
@@ -29,9 +31,20 @@ func (n *Node) openTrail() error {
 	if err != nil {
 		return err
 	}
-	n.trail, err = audit.Open(filepath.Join(n.folder.Path(), "audit"), n.opt.Settings.Audit.Witness, kin)
-	return err
+	n.trail, err = audit.Open(filepath.Join(n.folder.Path(), "audit"), n.opt.Settings.Audit.Witness, kin, n.revokedBy)
+	if err != nil {
+		return err
+	}
+	for _, log := range kin[1:] { // a restore began a trail of its own
+		if err := audit.Read(n.olderTrail(log), n.revokedBy); err != nil {
+			n.opt.Logger.Warn("the audit trail of a log before this one cannot be read: revocations in it may be forgotten", "log", log, "error", err.Error())
+		}
+	}
+	return nil
 }
+
+// olderTrail is the folder of the trail of a log of which a restore made this one, or one before it.
+func (n *Node) olderTrail(log string) string { return filepath.Join(n.folder.Path(), "audit-"+log) }
 
 // kin lists the log and those that it was made of by repairs.
 func (n *Node) kin() ([]string, error) {
@@ -51,6 +64,7 @@ func (n *Node) kin() ([]string, error) {
 
 // audited takes the audit entries of a batch that was applied into the trail.
 func (n *Node) audited(b *change.Batch) error {
+	n.revoked(b)
 	if n.trail == nil {
 		return nil
 	}
@@ -62,7 +76,7 @@ func (n *Node) audited(b *change.Batch) error {
 
 // privileged records an act before it is done: an act that cannot be recorded is not done. The function that it returns records how it ended.
 func (n *Node) privileged(ctx context.Context, act, object string, details map[string]any) (ended func(error), problem *wire.Problem) {
-	record := audit.Act{At: n.opt.Clock.Now().UnixMicro(), Subject: operator, Role: operator, Act: act, Object: object, Outcome: "begun"}
+	record := audit.Act{At: n.opt.Clock.Now().UnixMicro(), Subject: caller(ctx), Role: operator, Act: act, Object: object, Outcome: "begun"}
 	if len(details) > 0 {
 		record.Details, _ = json.Marshal(details) // of plain values: they have a form
 	}
@@ -121,6 +135,49 @@ func (n *Node) accessed(p auth.Principal, relation string, refused *wire.Problem
 	problem := wire.NewProblem(wire.Busy, "reads of "+relation+" are recorded, and the audit trail is behind").WithHint("read again after the given time")
 	problem.RetryAfterMS = 1000
 	return problem
+}
+
+// refusedPerSecond bounds the records of refused writes: a flood of what costs its sender nothing must not become a flood of the log.
+const refusedPerSecond = 50
+
+// refusedWrites counts the records of refused writes of this second, and those that were left out before it.
+type refusedWrites struct {
+	sync.Mutex
+	second int64
+	told   int
+	silent int
+}
+
+// take reports whether another one may be recorded, and how many were left out since the last.
+func (r *refusedWrites) take(now time.Time) (silent int, ok bool) {
+	r.Lock()
+	defer r.Unlock()
+	if s := now.Unix(); s != r.second {
+		r.second, r.told = s, 0
+	}
+	if r.told >= refusedPerSecond {
+		r.silent++
+		return 0, false
+	}
+	r.told++
+	silent, r.silent = r.silent, 0
+	return silent, true
+}
+
+// notWritten records that somebody may not write what he sent.
+func (n *Node) notWritten(p auth.Principal, table string) {
+	if !(*n.watched.Load())[table] {
+		return
+	}
+	silent, ok := n.refused.take(n.opt.Clock.Now())
+	if !ok {
+		return
+	}
+	record := n.act(p.Subject, p.Role, "write", table, "refused")
+	if silent > 0 {
+		record.Details, _ = json.Marshal(map[string]int{"not_recorded_before": silent})
+	}
+	n.told(record)
 }
 
 // AuditOptions says what VerifyAudit compares the trail with.

@@ -111,7 +111,7 @@ func (n *Node) backup(ctx context.Context, w io.Writer) (*archive.Manifest, erro
 		return nil, err
 	}
 	s.Replay = func(ctx context.Context, fn func(*change.Batch) error) error { return n.shard.Replay(ctx, s.First, fn) }
-	s.Files = n.auditFiles()
+	s.Files = n.auditFiles(s.Lineage)
 	defer closeFiles(s.Files)
 	return archive.Write(ctx, w, s)
 }
@@ -153,10 +153,15 @@ func (n *Node) checkpointsFor(list []checkpoint.Info, first uint64) (out []*chec
 	return out, nil
 }
 
-// auditFiles opens what proves the audit trail: it goes along as it is, for `laaster audit verify`.
-func (n *Node) auditFiles() (out []archive.File) {
-	for _, name := range []string{"trail", "seals", "key.pub"} {
-		f, err := os.Open(filepath.Join(n.folder.Path(), "audit", name))
+// auditFiles opens what proves the audit trail, and those of the logs before: they go along as they are, for `laaster audit verify`.
+func (n *Node) auditFiles(before *backbone.Lineage) (out []archive.File) {
+	folders := []string{"audit"}
+	for _, a := range before.Descend() {
+		folders = append(folders, "audit-"+a.Log)
+	}
+	for i := range 3 * len(folders) {
+		name := filepath.Join(folders[i/3], [...]string{"trail", "seals", "key.pub"}[i%3])
+		f, err := os.Open(filepath.Join(n.folder.Path(), name))
 		if err != nil { // there is none yet
 			continue
 		}
@@ -164,7 +169,7 @@ func (n *Node) auditFiles() (out []archive.File) {
 		if info, err := f.Stat(); err == nil {
 			size = info.Size() // more may be appended meanwhile
 		}
-		out = append(out, archive.File{Name: "audit/" + name, Data: &limitedFile{io.LimitReader(f, size), f}})
+		out = append(out, archive.File{Name: filepath.ToSlash(name), Data: &limitedFile{io.LimitReader(f, size), f}})
 	}
 	return out
 }
@@ -462,14 +467,14 @@ func (r *restore) fill(ctx context.Context) error {
 	r.tell("writing the log")
 	_, err = r.read(ctx, archive.Visitor{Batch: func(b *change.Batch) error {
 		if b.Header().Seq > r.until {
-			return errUnneeded
+			return nil // the trail comes behind them
 		}
 		return r.b.add(ctx, b)
 	}, File: r.file})
 	if errors.As(err, new(*archive.SetError)) && fault.Bug("restore-unverified") {
 		err = nil
 	}
-	if err == nil || errors.Is(err, errUnneeded) {
+	if err == nil {
 		details, _ := json.Marshal(map[string]any{"parent": r.header.Log, "until": r.until, "backup": r.header.Set, "made": r.header.Made})
 		err = r.b.end(ctx, "restore", change.Position{Log: r.b.parent, Shard: r.header.Shard, Seq: r.until}.String(), details)
 	}
@@ -522,11 +527,17 @@ func (r *restore) takeCheckpoint(ctx context.Context) error {
 
 // file writes what goes along into a folder of its own, where nothing takes it for the new log's.
 func (r *restore) file(name string, _ bool, data []byte) error {
-	base := strings.TrimPrefix(name, "audit/")
-	if base == name || base != filepath.Base(base) || strings.HasPrefix(base, ".") {
+	folder, base, _ := strings.Cut(name, "/")
+	log, older := strings.CutPrefix(folder, "audit-")
+	if folder == "audit" {
+		log = r.header.Log
+	} else if _, err := change.ParseLogID(log); err != nil || !older {
 		return nil // of a newer version
 	}
-	dir := filepath.Join(r.b.dir, "audit-"+r.header.Log)
+	if base != filepath.Base(base) || strings.HasPrefix(base, ".") {
+		return nil
+	}
+	dir := filepath.Join(r.b.dir, "audit-"+log)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
 	}

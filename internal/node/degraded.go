@@ -8,7 +8,7 @@ import (
 
 // Degraded is something that does not work as it should while the server goes on.
 type Degraded struct {
-	What   string `json:"what"` // checkpoint, copy, retention, canary, disk, log, scrub, audit
+	What   string `json:"what"` // checkpoint, copy, retention, canary, disk, log, scrub, audit, issuer
 	Reason string `json:"reason"`
 	Since  int64  `json:"since_ms"` // milliseconds since 1970
 }

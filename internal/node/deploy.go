@@ -16,7 +16,6 @@ import (
 	"laaster/internal/flow"
 	"laaster/internal/sql"
 	"laaster/internal/view"
-	"laaster/internal/wire"
 )
 
 // Plan is what a new app.sql would do to the running app.
@@ -70,26 +69,34 @@ type deployment struct {
 	inEffect chan struct{}     // closed when it is the running app
 }
 
-// Plan says what src would do to the running app, without doing it.
-func (n *Node) Plan(file string, src []byte) (*Plan, error) {
-	p, _, err := n.plan(file, src)
+// Plan says what src would do to the running app, without doing it. The files that it names are those of the app folder.
+func (n *Node) Plan(file string, src []byte) (*Plan, error) { return n.PlanSource(n.source(file, src)) }
+
+// PlanSource is Plan with files of its own.
+func (n *Node) PlanSource(src Source) (*Plan, error) {
+	p, _, err := n.plan(src)
 	return p, err
 }
 
-func (n *Node) plan(file string, src []byte) (*Plan, *flow.Program, error) {
+func (n *Node) source(file string, src []byte) Source { return Source{file, src, AppFiles(n.opt.Dir)} }
+
+func (n *Node) plan(src Source) (*Plan, *flow.Program, error) {
 	running := n.program.Load()
 	prev, err := sql.ParseCatalog(running.Catalog)
 	if err != nil {
 		return nil, nil, err
 	}
-	program, found := sql.Compile(file, src, prev)
+	program, found := sql.CompileFiles(src.File, src.SQL, prev, src.Files)
 	p := &Plan{Findings: append([]sql.Diagnostic{}, found...), Differences: []sql.Difference{}, Views: []ViewChange{}, Verdict: verdictRefused}
 	if program == nil {
 		return p, nil, nil
 	}
-	verdict, differences := sql.Compare(prev, program)
+	hold := n.holdLog()
+	defer hold()
+	verdict, differences := sql.CompareHeld(prev, program, n.heldVersions(prev))
+	n.nameBroken(differences, running)
 	p.Differences = append(p.Differences, differences...)
-	p.Verdict = [...]string{sql.Same: verdictSame, sql.Compatible: verdictCompatible, sql.Refused: verdictRefused}[verdict]
+	p.Verdict = verdictOf(verdict)
 	if p.Views, err = n.viewChanges(running, program); err != nil {
 		return nil, nil, err
 	}
@@ -136,19 +143,21 @@ func (n *Node) completeFrom(p *flow.Program, relation int) string {
 	return n.position(n.oldestKept() + 1)
 }
 
-// readable reports whether anybody may read a relation.
+// readable reports whether anybody may read a relation, or a policy does.
 func readable(def *app.Definition, name string) bool {
-	return slices.ContainsFunc(def.Grants, func(g app.Grant) bool { return g.Relation == name && g.Allow&app.Select != 0 })
+	return def.Readable(name)
 }
 
 // versions returns the hash of each relation of a program, system relations left out.
-func versions(p *flow.Program) (map[string]string, error) {
-	list, err := definition(p.Catalog)
+func versions(p *flow.Program) (map[string]string, error) { return versionsBy(definition, p) }
+
+func versionsBy(list func(doc []byte) ([]flow.RelationVersion, error), p *flow.Program) (map[string]string, error) {
+	all, err := list(p.Catalog)
 	if err != nil {
 		return nil, err
 	}
-	m := make(map[string]string, len(list))
-	for _, v := range list {
+	m := make(map[string]string, len(all))
+	for _, v := range all {
 		m[v.Name] = v.Hash
 	}
 	return m, nil
@@ -159,16 +168,16 @@ func versions(p *flow.Program) (map[string]string, error) {
 // everything as it was. A plan with a refused verdict has changed nothing. progress, which may be nil, is called on another goroutine, and
 // not after Deploy returned.
 func (n *Node) Deploy(ctx context.Context, file string, src []byte, progress func(DeployProgress)) (*Plan, error) {
-	return n.launch(ctx, file, src, false, progress)
+	return n.launch(ctx, n.source(file, src), false, progress)
 }
 
 // ForceDeploy is Deploy, and does what is refused for the sake of readers alone: views may go.
 func (n *Node) ForceDeploy(ctx context.Context, file string, src []byte, progress func(DeployProgress)) (*Plan, error) {
-	return n.launch(ctx, file, src, true, progress)
+	return n.launch(ctx, n.source(file, src), true, progress)
 }
 
 // launch deploys on a goroutine that the node waits for.
-func (n *Node) launch(ctx context.Context, file string, src []byte, force bool, progress func(DeployProgress)) (*Plan, error) {
+func (n *Node) launch(ctx context.Context, src Source, force bool, progress func(DeployProgress)) (*Plan, error) {
 	if !n.deploying.CompareAndSwap(false, true) {
 		return nil, errDeploying
 	}
@@ -193,7 +202,7 @@ func (n *Node) launch(ctx context.Context, file string, src []byte, force bool, 
 				}
 				done <- r
 			}()
-			r.plan, r.err = n.deploy(ctx, file, src, force, progress)
+			r.plan, r.err = n.deploy(ctx, src, force, progress)
 			return nil
 		})
 	}
@@ -205,8 +214,8 @@ func (n *Node) launch(ctx context.Context, file string, src []byte, force bool, 
 	return r.plan, r.err
 }
 
-func (n *Node) deploy(ctx context.Context, file string, src []byte, force bool, progress func(DeployProgress)) (*Plan, error) {
-	p, program, err := n.plan(file, src)
+func (n *Node) deploy(ctx context.Context, src Source, force bool, progress func(DeployProgress)) (*Plan, error) {
+	p, program, err := n.plan(src)
 	if err == nil && force && program != nil && p.Verdict == verdictRefused && sql.Forcible(p.Differences) {
 		p.Verdict = verdictCompatible
 	}
@@ -226,7 +235,7 @@ func (n *Node) deploy(ctx context.Context, file string, src []byte, force bool, 
 	if err := n.catchUp(ctx, d, progress); err != nil {
 		return nil, err
 	}
-	ended, problem := n.privileged(ctx, "deploy", file, map[string]any{"changes": len(p.Differences), "force": force})
+	ended, problem := n.privileged(ctx, "deploy", src.File, map[string]any{"changes": len(p.Differences), "force": force})
 	if problem != nil {
 		return nil, errors.New(problem.Detail)
 	}
@@ -433,9 +442,12 @@ func (n *Node) takeOver(d *deployment, engine *flow.Engine, seq uint64) error {
 			return err
 		}
 	}
+	if err := n.seeAnew(d, seq); err != nil {
+		return err
+	}
 	n.engine = engine
 	n.complete = d.completeFrom(n.complete)
-	n.rules.Use(d.program.Definition)
+	n.use(d.program)
 	n.program.Store(d.program)
 	if n.hub == nil {
 		return nil
@@ -449,7 +461,25 @@ func (n *Node) takeOver(d *deployment, engine *flow.Engine, seq uint64) error {
 	if err := n.hub.UseChannels(d.program.Channels); err != nil {
 		return err
 	}
-	n.hub.Redefine(visible, mayRead(d.program.Definition))
+	n.hub.Redefine(visible, rulesOf(d.program))
+	return nil
+}
+
+// seeAnew has those who come back to relations that stay as they are, and whose rules do not, get their rows.
+func (n *Node) seeAnew(d *deployment, seq uint64) error {
+	was, err := versionsBy(seenBy, n.program.Load())
+	if err != nil {
+		return err
+	}
+	is, err := versionsBy(seenBy, d.program)
+	if err != nil {
+		return err
+	}
+	for i, r := range d.program.Relations {
+		if was[r.Name] != is[r.Name] {
+			n.store.SetBirth(n.slots[i], seq)
+		}
+	}
 	return nil
 }
 
@@ -479,11 +509,11 @@ func (n *Node) settle(d *deployment) {
 	close(d.inEffect)
 }
 
-// mayRead returns who may read what under a definition.
-func mayRead(def *app.Definition) func(auth.Principal, string) *wire.Problem {
+// rulesOf returns who may read what under a definition, whatever follows it.
+func rulesOf(program *flow.Program) *auth.Rules {
 	rules := &auth.Rules{}
-	rules.Use(def)
-	return func(p auth.Principal, relation string) *wire.Problem { return rules.Allow(p, relation, app.Select) }
+	rules.Use(program.Definition, program.Relations...)
+	return rules
 }
 
 // sameRows reports whether a view that was computed anew has the rows that its readers see already: its query is the same, and it

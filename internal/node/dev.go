@@ -59,7 +59,7 @@ func (n *Node) Develop(ctx context.Context, clock run.Clock, say func(DevEvent))
 	defer n.dev.Store(nil)
 	seed := maphash.MakeSeed()
 	used := d.look(seed)
-	used.sql = maphash.String(seed, n.program.Load().Definition.Source) // it may have been saved since the start
+	used.sql = maphash.String(seed, running(n.program.Load())) // it may have been saved since the start
 	start := used
 	for last := used; ; {
 		select {
@@ -110,7 +110,7 @@ func (d *dev) look(seed maphash.Seed) saved {
 		}
 		return nil
 	})
-	return saved{sql: content("app.sql"), settings: content("laaster.yaml"), public: h.Sum64()}
+	return saved{sql: maphash.String(seed, onDisk(d.dir)), settings: content("laaster.yaml"), public: h.Sum64()}
 }
 
 // deploy tries the app.sql that was saved.

@@ -162,6 +162,9 @@ func (r *keyReader) entry(rules *expr.TableRules, e *change.Entry) error {
 	v := &rules.Versions[i]
 	it, rec := e.Records(), change.Record{}
 	for it.Next(&rec) {
+		if len(rec.Refused) > 0 {
+			continue
+		}
 		if err := v.Layout.Valid(rec.Row); err != nil {
 			return err
 		}

@@ -29,13 +29,18 @@ const mergeFactor = 16
 func (n *Node) openHub() error {
 	limits := &n.opt.Settings.Limits
 	n.watch(n.program.Load().Definition)
+	opening := limits.AddressSockets
+	if n.opt.Settings.PlainHTTP { // the address is a proxy's
+		opening = 0
+	}
 	var err error
 	n.hub, err = push.NewHub(context.WithoutCancel(n.group.Context()), push.Options{
 		Store: n.store, Log: n.shard.ID(), Shard: n.shard.Number(), Clock: n.opt.Clock, Metrics: n.metrics, Logger: n.opt.Logger,
-		Authorize: mayRead(n.program.Load().Definition), Access: n.accessed, Recorded: func(relation string) bool { return (*n.watched.Load())[relation] },
-		Channels: n.program.Load().Channels, Signal: n.maySignal, Signals: signalBounds(limits.Connections),
-		Principal: principal, RequestID: requestID, Answer: n.problems.answer, Writer: liveWriter{n}, Sent: n.sent, History: n.newHistory(),
-		MaxConnections: limits.Connections, Merge: mergeWindow, MergeFactor: mergeFactor,
+		Rules: rulesOf(n.program.Load()), Access: n.accessed, Recorded: func(relation string) bool { return (*n.watched.Load())[relation] },
+		Limiter: n.limits, Channels: n.program.Load().Channels, Signal: n.maySignal, Signals: signalBounds(limits.Connections),
+		Principal: n.principal, Identify: n.bearer, Ended: n.callers.verifier.Ended, Again: n.callers.verifier.Again, RequestID: requestID, Answer: n.problems.answer, Writer: liveWriter{n}, Sent: n.sent, History: n.newHistory(),
+		MaxConnections: limits.Connections, EachOpening: opening, Merge: mergeWindow, MergeFactor: mergeFactor,
+		ReadTime: time.Duration(limits.ReadTime), SortEach: int(limits.ReadMemory), SortBytes: max(64<<20, int(limits.ReadMemory)),
 		Limits: wire.Limits{FrameBytes: int(limits.Frame), Subscriptions: limits.Subscriptions, RowBytes: int(limits.Row),
 			DedupeSeconds: int(time.Duration(limits.DedupeWindow).Seconds())},
 	})
@@ -51,7 +56,7 @@ func (n *Node) sent(from, to uint64) {
 
 // routeReads adds the reads and the live connections to the public routes.
 func (n *Node) routeReads(mux *http.ServeMux) {
-	mux.HandleFunc("GET /v1/views/{view}", n.hub.ServeView)
+	mux.HandleFunc("GET /v1/views/{view}", n.ticketed(n.hub.ServeView))
 	mux.HandleFunc("GET /v1/live", n.hub.ServeLive)
 	mux.HandleFunc("GET /errors/{code}", n.explain)
 }
@@ -137,6 +142,7 @@ func (n *Node) gauges() {
 	}
 	total("laaster_log_resumes_total", "Subscriptions that the log began to bring up, beyond the ring.", func() int64 { begun, _ := n.hub.Resumes(); return begun })
 	total("laaster_log_resumes_failed_total", "Of these: ended with a gap.", func() int64 { _, failed := n.hub.Resumes(); return failed })
+	n.metrics.Gauge("laaster_revocations", "Revocations of tokens that hold.", func() float64 { return float64(n.callers.verifier.Revocations.Len()) })
 	n.metrics.Gauge("laaster_connections", "Live connections, WebSocket and SSE.", func() float64 { return float64(n.hub.Connections()) })
 }
 

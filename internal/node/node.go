@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"path/filepath"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -23,6 +24,7 @@ import (
 	"laaster/internal/flow"
 	"laaster/internal/ingest"
 	"laaster/internal/kit/run"
+	"laaster/internal/limit"
 	"laaster/internal/node/devpage"
 	"laaster/internal/observe"
 	"laaster/internal/push"
@@ -40,6 +42,7 @@ type Options struct {
 	Settings app.Settings // checked
 	Clock    run.Clock
 	Logger   *slog.Logger
+	Develop  bool      // also tokens that a secret signs are believed
 	Progress io.Writer // told in words about work that takes longer than a second; nil: nobody
 	// Free says how many bytes the disk below a folder has left; nil asks the system.
 	Free func(dir string) (uint64, error)
@@ -47,50 +50,55 @@ type Options struct {
 
 // Node is a running app.
 type Node struct {
-	opt         Options
-	metrics     *observe.Metrics
-	problems    *problemLog
-	group       *run.Group       // the loops
-	serving     *run.Group       // the listeners
-	folder      *backbone.Folder // nil: the log outlives nothing
-	keys        *seal.Ring       // nil: nothing is encrypted
-	shard       *backbone.Shard
-	checkpoints *checkpoint.Store // nil: the log outlives nothing
-	kept        keeping
-	from        checkpoint.Info    // what the start began from; zero: the log's beginning
-	guard       *backbone.Guard    // nil without a data folder
-	scrubber    *backbone.Scrubber // nil without a data folder
-	lineage     *backbone.Lineage  // nil: the log was not made of another one
-	program     atomic.Pointer[flow.Program]
-	engine      *flow.Engine      // the engine loop's
-	slots       []int             // where the program's relations are in store; the engine loop's
-	last        *change.Batch     // the last one applied; nil at a start that replayed nothing; the engine loop's
-	canary      canary            // the engine loop's
-	called      called            // the engine loop's
-	complete    map[string]uint64 // views that lack what was before this position, since they were built from a trimmed log; the engine loop's
-	resident    atomic.Int64      // bytes of state and rows in memory, as of the last time somebody looked
-	trimmed     int64             // stamp at which somebody last looked; the engine loop's
-	degraded    degraded
-	broken      chan error                      // capacity 1: why the node cannot go on
-	stoppedAt   [3]int64                        // the limits of the checkpoint that the start went on from; see stopLimits
-	trail       *audit.Trail                    // nil without a data folder; the engine loop's
-	watched     atomic.Pointer[map[string]bool] // tables whose reads are recorded
-	store       *view.Store
-	hub         *push.Hub
-	rules       auth.Rules
-	writer      *ingest.Writer
-	door        *ingest.Door
-	batches     chan *ingest.Batch
-	ask         chan func()   // the engine loop calls these between batches
-	ended       chan struct{} // closed when the engine loop has ended
-	publicL     net.Listener
-	sockets     *sockets // publicL, with a bound on connections
-	adminL      net.Listener
-	public      *http.Server
-	admin       *http.Server
-	handler     atomic.Pointer[http.Handler] // of the public listener: "starting" until the log is replayed
-	received    ring
-	applied     atomic.Uint64
+	opt          Options
+	metrics      *observe.Metrics
+	problems     *problemLog
+	group        *run.Group       // the loops
+	serving      *run.Group       // the listeners
+	folder       *backbone.Folder // nil: the log outlives nothing
+	keys         *seal.Ring       // nil: nothing is encrypted
+	shard        *backbone.Shard
+	checkpoints  *checkpoint.Store // nil: the log outlives nothing
+	kept         keeping
+	from         checkpoint.Info    // what the start began from; zero: the log's beginning
+	guard        *backbone.Guard    // nil without a data folder
+	scrubber     *backbone.Scrubber // nil without a data folder
+	lineage      *backbone.Lineage  // nil: the log was not made of another one
+	program      atomic.Pointer[flow.Program]
+	engine       *flow.Engine      // the engine loop's
+	slots        []int             // where the program's relations are in store; the engine loop's
+	last         *change.Batch     // the last one applied; nil at a start that replayed nothing; the engine loop's
+	canary       canary            // the engine loop's
+	called       called            // the engine loop's
+	complete     map[string]uint64 // views that lack what was before this position, since they were built from a trimmed log; the engine loop's
+	resident     atomic.Int64      // bytes of state and rows in memory, as of the last time somebody looked
+	trimmed      int64             // stamp at which somebody last looked; the engine loop's
+	degraded     degraded
+	broken       chan error                      // capacity 1: why the node cannot go on
+	stoppedAt    [3]int64                        // the limits of the checkpoint that the start went on from; see stopLimits
+	trail        *audit.Trail                    // nil without a data folder; the engine loop's
+	watched      atomic.Pointer[map[string]bool] // tables whose reads are recorded
+	refused      refusedWrites                   // of those tables
+	store        *view.Store
+	hub          *push.Hub
+	rules        auth.Rules
+	callers      callers
+	limits       *limit.Guard // nil for a node that only reads its log
+	writer       *ingest.Writer
+	door         *ingest.Door
+	batches      chan *ingest.Batch
+	ask          chan func()   // the engine loop calls these between batches
+	ended        chan struct{} // closed when the engine loop has ended
+	publicL      net.Listener
+	sockets      *sockets      // publicL, with a bound on connections
+	doors        *sockets      // adminL, likewise
+	certificates *certificates // nil: no TLS
+	adminL       net.Listener
+	public       *http.Server
+	admin        *http.Server
+	handler      atomic.Pointer[http.Handler] // of the public listener: "starting" until the log is replayed
+	received     ring
+	applied      atomic.Uint64
 
 	remembered atomic.Int64    // bytes that the engine holds for ids and idempotency keys
 	leaving    context.Context // ends when the node begins to stop
@@ -138,9 +146,14 @@ func Start(ctx context.Context, opt Options) (_ *Node, err error) {
 	if err := n.compile(nil); err != nil { // says what is wrong with the app before anything is opened
 		return nil, err
 	}
+	if err := n.openCallers(); err != nil {
+		return nil, err
+	}
+	n.openLimits()
 	if err := n.listen(ctx); err != nil {
 		return nil, err
 	}
+	n.askIssuers()
 	if err := n.openLog(ctx); err != nil {
 		return nil, err
 	}
@@ -153,6 +166,7 @@ func Start(ctx context.Context, opt Options) (_ *Node, err error) {
 	if err := n.recover(ctx); err != nil {
 		return nil, err
 	}
+	n.awaitKeys(ctx)
 	if err := n.serve(); err != nil {
 		return nil, err
 	}
@@ -161,10 +175,21 @@ func Start(ctx context.Context, opt Options) (_ *Node, err error) {
 }
 
 // PublicURL returns where the public listener serves, without a slash at the end.
-func (n *Node) PublicURL() string { return "http://" + n.publicL.Addr().String() }
+func (n *Node) PublicURL() string {
+	return n.scheme(n.opt.Settings.TLS.On()) + n.publicL.Addr().String()
+}
 
 // AdminURL returns where the admin listener serves, without a slash at the end.
-func (n *Node) AdminURL() string { return "http://" + n.adminL.Addr().String() }
+func (n *Node) AdminURL() string {
+	return n.scheme(n.opt.Settings.TLS.Admin()) + n.adminL.Addr().String()
+}
+
+func (n *Node) scheme(encrypted bool) string {
+	if encrypted {
+		return "https://"
+	}
+	return "http://"
+}
 
 // Program returns the running app.
 func (n *Node) Program() *flow.Program { return n.program.Load() }
@@ -173,7 +198,10 @@ func (n *Node) Program() *flow.Program { return n.program.Load() }
 func (n *Node) listen(ctx context.Context) error {
 	s := &n.opt.Settings
 	var lc net.ListenConfig
-	var err error
+	err := n.openTLS()
+	if err != nil {
+		return err
+	}
 	if n.publicL, err = lc.Listen(ctx, "tcp", s.Listen); err != nil {
 		return listenError("public", "--listen", s.Listen, err)
 	}
@@ -186,17 +214,42 @@ func (n *Node) listen(ctx context.Context) error {
 		n.problems.answer(w, q, p)
 	})
 	n.handler.Store(&starting)
-	header := time.Duration(s.Limits.RequestHeader)
-	entry := &front{origins: s.Origins, hosts: newHosts(s.Listen, s.PlainHTTP, s.Origins), log: n.problems,
-		wait: patience{n.opt.Clock, time.Duration(s.Limits.RequestBody), time.Duration(s.Limits.Stall)},
-		next: http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) { (*n.handler.Load()).ServeHTTP(w, q) })}
-	admin := &guarded{n.adminHandler(), newHosts(s.Admin, false, nil), n.problems.answer}
-	n.public, n.admin = newServer(entry, header, n.opt.Logger), newServer(admin, header, n.opt.Logger)
-	n.sockets = newSockets(n.publicL, s.Limits.Sockets, n.opt.Clock, n.metrics)
-	n.public.ConnState = n.sockets.count
-	n.serving.Go("public listener", func(context.Context) error { return served(n.public.Serve(n.sockets)) })
-	n.serving.Go("admin listener", func(context.Context) error { return served(n.admin.Serve(n.adminL)) })
+	n.public, n.sockets = n.newPublic(s.Listen, n.publicL, http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) { (*n.handler.Load()).ServeHTTP(w, q) }))
+	admin := &guarded{next: n.adminHandler(), hosts: newHosts(s.Admin, false, nil), problem: n.problems.answer, identify: n.identify}
+	n.admin = newServer(admin, s, n.opt.Logger)
+	n.doors = newSockets(n.adminL, adminSockets, n.opt.Clock, n.metrics)
+	n.admin.ConnState = n.doors.count
+	if s.TLS.Admin() {
+		n.admin.TLSConfig, n.doors.encrypted = n.certificates.adminConfig(), true
+	}
+	n.serving.Go("public listener", func(context.Context) error { return n.sockets.serve(n.public) })
+	n.serving.Go("admin listener", func(context.Context) error { return n.doors.serve(n.admin) })
+	if n.certificates != nil {
+		n.serving.Go("certificates", n.certificateLoop)
+	}
 	return nil
+}
+
+// adminSockets is how many connections the admin listener has open at most.
+const adminSockets = 512
+
+// newPublic returns the public listener's server, with the common checks before next, and the bound on its connections.
+func (n *Node) newPublic(addr string, l net.Listener, next http.Handler) (*http.Server, *sockets) {
+	s := &n.opt.Settings
+	entry := &front{origins: s.Origins, hosts: newHosts(addr, s.PlainHTTP, s.Origins), proxied: s.PlainHTTP, log: n.problems, next: next,
+		wait: patience{n.opt.Clock, time.Duration(s.Limits.RequestBody), time.Duration(s.Limits.Stall)}}
+	if hsts := time.Duration(s.TLS.HSTS); hsts > 0 {
+		entry.hsts = "max-age=" + strconv.Itoa(int(hsts.Seconds()))
+	}
+	server, bound := newServer(entry, s, n.opt.Logger), newSockets(l, s.Limits.Sockets, n.opt.Clock, n.metrics)
+	server.ConnState = bound.count
+	if !s.PlainHTTP { // else the address is a proxy's
+		bound.each = s.Limits.AddressSockets
+	}
+	if n.certificates != nil {
+		server.TLSConfig, bound.encrypted = n.certificates.publicConfig(), true
+	}
+	return server, bound
 }
 
 func served(err error) error {
@@ -218,12 +271,14 @@ func (n *Node) serve() error {
 	n.writer.Reopen = n.reopenLog
 	var err error
 	n.door, err = ingest.NewDoor(ingest.Options{
-		Tables: n.program.Load().Relations, Rules: &n.rules, Writer: n.writer, Clock: n.opt.Clock, Metrics: n.metrics, Ack: string(n.shard.Level()),
+		Tables: n.program.Load().Relations, Rules: &n.rules, Writer: n.writer, Clock: n.opt.Clock, Metrics: n.metrics, Limiter: n.limits, Ack: string(n.shard.Level()),
 		Limits: ingest.Limits{Row: int(limits.Row), Body: int(limits.Body), DedupeMemory: int(limits.DedupeMemory), Requests: int(limits.Requests),
 			DedupeWindow: time.Duration(limits.DedupeWindow)},
 		Position:   n.position,
 		Applied:    n.applied.Load,
 		Remembered: func() int { return int(n.remembered.Load()) },
+		Members:    func(m *auth.Member) ([]change.Value, *wire.Problem) { return n.hub.MemberValues(m) },
+		Refused:    n.notWritten,
 	})
 	if err != nil {
 		return err
@@ -260,7 +315,7 @@ func (n *Node) serve() error {
 
 func (n *Node) publicHandler() http.Handler {
 	mux := http.NewServeMux()
-	writes := &ingest.HTTP{Door: n.door, Principal: principal, RequestID: requestID, Answer: n.problems.answer,
+	writes := &ingest.HTTP{Door: n.door, Principal: n.principal, RequestID: requestID, Answer: n.problems.answer,
 		BodyTime: time.Duration(n.opt.Settings.Limits.RequestBody)}
 	for _, method := range []string{"POST", "PATCH", "DELETE"} {
 		mux.Handle(method+" /v1/tables/{table}", n.signalsOr(writes))
@@ -268,6 +323,7 @@ func (n *Node) publicHandler() http.Handler {
 	mux.Handle("/v1/tables/{table}", n.otherMethod("POST, PATCH, DELETE", "rows are read at /v1/views/{table}"))
 	mux.Handle("/v1/views/{view}", n.otherMethod("GET, HEAD", "rows are written at /v1/tables/{table}"))
 	n.routeReads(mux)
+	mux.HandleFunc("POST /v1/ticket", n.serveTicket)
 	mux.HandleFunc("/v1/", func(w http.ResponseWriter, q *http.Request) {
 		n.problems.answer(w, q, notHere(q))
 	})

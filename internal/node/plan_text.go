@@ -25,12 +25,19 @@ func (p *Plan) Text() string {
 	default:
 		b.WriteString("the change fits the running app\n")
 	}
+	told := map[string]bool{} // relations whose writers and readers were named
 	for _, d := range p.Differences {
 		mark := "  "
 		if d.Refused {
 			mark = "! "
 		}
 		b.WriteString("  " + mark + d.String() + "\n")
+		if !told[d.Relation] {
+			for _, who := range d.Breaks {
+				b.WriteString("      " + who + "\n")
+			}
+		}
+		told[d.Relation] = told[d.Relation] || d.Refused
 	}
 	for i := range p.Views {
 		b.WriteString("    " + p.Views[i].text() + "\n")

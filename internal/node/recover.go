@@ -175,7 +175,7 @@ func (n *Node) resume(ctx context.Context, info checkpoint.Info) (err error) {
 	}
 	n.program.Store(program)
 	n.engine, n.store, n.slots, n.complete = engine, store, p.own.Slots, p.own.Complete
-	n.rules.Use(program.Definition)
+	n.use(program)
 	if err := n.replayBehind(ctx, h.Seq, h.Digest, h.Stamp); err != nil {
 		return err
 	}
@@ -333,17 +333,20 @@ func (n *Node) adoptApp(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	program, found := sql.Compile(file, src, prev)
+	program, found := sql.CompileFiles(file, src, prev, AppFiles(n.opt.Dir))
 	if program == nil {
 		return &AppError{found}
 	}
-	verdict, differences := sql.Compare(prev, program)
+	verdict, differences := sql.CompareHeld(prev, program, n.heldVersions(prev))
 	switch {
 	case verdict == sql.Same && len(n.engine.Stopped()) > 0 && n.stopLimits() != n.stoppedAt:
 		n.opt.Logger.Info("limits have changed: the views that stopped at them are built anew", "views", len(n.engine.Stopped()))
 	case verdict == sql.Same:
 		return nil
+	case verdict == sql.Refused && sql.AtStart(differences):
+		n.warnReaders(differences)
 	case verdict == sql.Refused:
+		n.nameBroken(differences, running)
 		return refusedChange(differences)
 	default:
 		n.opt.Logger.Info("app.sql changed: the new definition is appended and its views are built by replay", "changes", len(differences))
@@ -407,7 +410,7 @@ func (n *Node) rebuild(ctx context.Context, info checkpoint.Info) (err error) {
 		return err
 	}
 	n.program.Store(program)
-	n.rules.Use(program.Definition)
+	n.use(program)
 	n.engine, n.store = engine, view.New(program.Relations, n.viewOptions())
 	n.slots = identity(len(program.Relations))
 	n.store.Apply(epoch)

@@ -385,7 +385,7 @@ func TestDeployEnds(t *testing.T) {
 		l.write("POST", "/v1/tables/votes", `{"contestant":"A"}`)
 	}
 	program := l.n.Program()
-	changed := []byte(strings.Replace(votesSQL, "sum(points) AS points", "max(points) AS best", 1))
+	changed := []byte(strings.Replace(votesSQL, "sum(points) AS points", "max(points) AS points", 1))
 	l.n.deploying.Store(true)
 	if e := l.deploy(string(changed)); !strings.Contains(e.Error, "another deployment") {
 		t.Errorf("%+v", e)

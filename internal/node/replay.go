@@ -54,6 +54,9 @@ func OpenHistory(ctx context.Context, o HistoryOptions) (_ *History, err error) 
 		}
 	}()
 	h.n = h.newNode(ctx)
+	if err := h.n.openCallers(); err != nil {
+		return nil, err
+	}
 	if h.temp, err = os.MkdirTemp("", "laaster-replay-"); err != nil {
 		return nil, err
 	}

@@ -63,7 +63,7 @@ func (h *History) Compare(ctx context.Context, dir string) (*Comparison, error) 
 	if err != nil {
 		return nil, err
 	}
-	program, found := sql.Compile(file, src, prev)
+	program, found := sql.CompileFiles(file, src, prev, AppFiles(dir))
 	if program == nil {
 		return nil, &AppError{found}
 	}

@@ -26,25 +26,25 @@ func (h *History) Serve(ctx context.Context, addr string) (url string, err error
 	if err := h.openHub(); err != nil {
 		return "", errors.Join(err, l.Close())
 	}
-	s := &n.opt.Settings
-	n.sockets = newSockets(l, s.Limits.Sockets, n.opt.Clock, n.metrics)
+	if err := n.openTLS(); err != nil {
+		return "", errors.Join(err, l.Close())
+	}
+	n.public, n.sockets = n.newPublic(addr, l, h.handler())
 	live := n.hub.Connections
 	n.sockets.live.Store(&live)
-	entry := &front{origins: s.Origins, hosts: newHosts(addr, s.PlainHTTP, s.Origins), log: n.problems,
-		wait: patience{n.opt.Clock, time.Duration(s.Limits.RequestBody), time.Duration(s.Limits.Stall)}, next: h.handler()}
-	n.public = newServer(entry, time.Duration(s.Limits.RequestHeader), n.opt.Logger)
-	n.public.ConnState = n.sockets.count
-	n.serving.Go("history listener", func(context.Context) error { return served(n.public.Serve(n.sockets)) })
+	n.serving.Go("history listener", func(context.Context) error { return n.sockets.serve(n.public) })
+	n.askIssuers()
+	n.awaitKeys(ctx)
 	n.setState(stateReady, "")
-	return "http://" + l.Addr().String(), nil
+	return n.scheme(n.certificates != nil) + l.Addr().String(), nil
 }
 
 func (h *History) openHub() (err error) {
 	n, limits := h.n, &h.n.opt.Settings.Limits
 	n.hub, err = push.NewHub(context.WithoutCancel(n.group.Context()), push.Options{
 		Store: n.store, Log: n.shard.ID(), Shard: n.shard.Number(), Clock: n.opt.Clock, Metrics: n.metrics, Logger: n.opt.Logger,
-		Authorize: mayRead(n.program.Load().Definition),
-		Principal: principal, RequestID: requestID, Answer: n.problems.answer, Writer: historyWriter{h}, Sent: func(uint64, uint64) {},
+		Rules:     rulesOf(n.program.Load()),
+		Principal: n.principal, Identify: n.bearer, Ended: n.callers.verifier.Ended, Again: n.callers.verifier.Again, RequestID: requestID, Answer: n.problems.answer, Writer: historyWriter{h}, Sent: func(uint64, uint64) {},
 		MaxConnections: limits.Connections, Merge: mergeWindow, MergeFactor: mergeFactor,
 		Limits: wire.Limits{FrameBytes: int(limits.Frame), Subscriptions: limits.Subscriptions, RowBytes: int(limits.Row)},
 	})

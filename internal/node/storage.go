@@ -59,7 +59,7 @@ func Check(dir string) ([]sql.Diagnostic, error) {
 	if err != nil {
 		return nil, err
 	}
-	_, found := sql.Compile(file, src, nil)
+	_, found := sql.CompileFiles(file, src, nil, AppFiles(dir))
 	return append(settings, found...), nil
 }
 
@@ -69,7 +69,7 @@ func Explain(dir, name string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	p, found := sql.Compile(file, src, nil)
+	p, found := sql.CompileFiles(file, src, nil, AppFiles(dir))
 	if p == nil {
 		return "", &AppError{found}
 	}
@@ -131,7 +131,7 @@ func (n *Node) compile(prev *sql.Catalog) error {
 	if err != nil {
 		return err
 	}
-	program, found := sql.Compile(file, src, prev)
+	program, found := sql.CompileFiles(file, src, prev, AppFiles(n.opt.Dir))
 	for i := range found {
 		if found[i].Severity == sql.Error {
 			return &AppError{found}
@@ -268,7 +268,10 @@ func (n *Node) define(ctx context.Context) error {
 		case sql.Same:
 			return nil
 		case sql.Refused:
-			return refusedChange(differences)
+			if !sql.AtStart(differences) {
+				return refusedChange(differences)
+			}
+			n.warnReaders(differences)
 		}
 		n.opt.Logger.Info("app.sql changed: the new definition is appended and its views are built by replay", "changes", len(differences))
 	}
@@ -292,8 +295,15 @@ func (n *Node) appendDefinition(ctx context.Context, doc []byte) (change.Batch, 
 func refusedChange(differences []sql.Difference) error {
 	var b strings.Builder
 	b.WriteString("app.sql differs from the definition in the log in a way that yesterday's rows would not survive:\n")
+	told := ""
 	for i := range differences {
 		b.WriteString("  " + differences[i].String() + "\n")
+		if differences[i].Relation != told {
+			for _, who := range differences[i].Breaks {
+				b.WriteString("    " + who + "\n")
+			}
+		}
+		told = differences[i].Relation
 	}
 	b.WriteString("  hint: undo these changes; or keep the history and start a new log with --data <another folder>")
 	return errors.New(b.String())
@@ -322,7 +332,7 @@ func (n *Node) replay(ctx context.Context) error {
 	n.slots = identity(len(program.Relations))
 	n.canary = canary{}
 	n.store = view.New(program.Relations, n.viewOptions())
-	n.rules.Use(program.Definition)
+	n.use(program)
 	head := n.shard.Head()
 	n.status.Lock()
 	n.status.batches = head
@@ -377,7 +387,7 @@ func (n *Node) viewOptions() view.Options {
 func (n *Node) engineOptions() flow.Options {
 	l := &n.opt.Settings.Limits
 	began := n.opt.Clock.Now()
-	return flow.Options{Definition: definition, Window: time.Duration(l.DedupeWindow),
+	return flow.Options{Definition: seenBy, Window: time.Duration(l.DedupeWindow),
 		MaxViewBytes: int64(l.ViewState), MaxBytes: int64(l.State), MaxJoinRows: int64(l.JoinRows), Resident: int64(l.Memory) / 2,
 		Clock: func() int64 { return n.opt.Clock.Now().Sub(began).Nanoseconds() }}
 }
@@ -385,6 +395,21 @@ func (n *Node) engineOptions() flow.Options {
 // position returns the text of a position of this node's shard.
 func (n *Node) position(seq uint64) string {
 	return change.Position{Log: n.shard.ID(), Shard: n.shard.Number(), Seq: seq}.String()
+}
+
+// seenBy is definition for those who come back: what a relation shows them is another thing, too, when its rules are others.
+func seenBy(doc []byte) ([]flow.RelationVersion, error) {
+	c, err := sql.ParseCatalog(doc)
+	if err != nil {
+		return nil, err
+	}
+	out, err := definition(doc)
+	for i := range out {
+		if s := c.Sight(out[i].Name); s != "" {
+			out[i].Hash += " seen " + s
+		}
+	}
+	return out, err
 }
 
 // definition lists the relations of a definition document for the engine: a table is another one for its readers when it

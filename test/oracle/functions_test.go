@@ -129,14 +129,21 @@ func TestFunctions(t *testing.T) {
 		probes = append(probes, newProbe(r, f, i))
 	}
 	refused, rows, failing := map[string]string{}, 0, 0
-	for len(probes) > 0 {
+	again := map[*expr.Function]int{} // rare ones, of whose rows none was good: they get other rows
+	for tables := len(expr.Functions()); len(probes) > 0; {
 		n := min(40, len(probes))
 		run := &functionRun{t: t, conn: conn, r: r, refused: refused, compared: map[*probe]int{}}
 		run.play(probes[:n])
 		for _, p := range probes[:n] {
-			if _, no := refused[p.f.Signature()]; !no && run.compared[p] == 0 {
-				t.Errorf("%s was not computed on any row", p.f.Signature())
+			if _, no := refused[p.f.Signature()]; no || run.compared[p] > 0 {
+				continue
 			}
+			if again[p.f]++; again[p.f] > 5 {
+				t.Errorf("%s was not computed on any row", p.f.Signature())
+				continue
+			}
+			tables++
+			probes = append(probes, newProbe(r, p.f, tables))
 		}
 		rows, failing = rows+run.rows, failing+run.failing
 		probes = probes[n:]
