@@ -158,6 +158,9 @@ func (g *gate) resize(now time.Time) {
 
 // sender returns the sender of a principal, making it if needed.
 func (g *gate) sender(who auth.Principal, now time.Time) *sender {
+	if now.Sub(g.swept) > idleFor { // here and not where writes are answered: also while nothing is, one that comes again and again is one
+		g.sweep(now)
+	}
 	key := keyOf(who)
 	s := g.senders[key]
 	if s == nil && len(g.senders) >= mostOwn {
@@ -173,7 +176,7 @@ func (g *gate) sender(who auth.Principal, now time.Time) *sender {
 		s = &sender{key: key, owedAt: now}
 		g.senders[key] = s
 	}
-	if now.Sub(s.seen) > idleFor {
+	if now.Sub(s.seen) > idleFor && s.held == 0 && s.line == nil { // else it is counted
 		g.active++
 	}
 	s.seen = now
@@ -454,9 +457,6 @@ func (g *gate) look(took time.Duration, now time.Time) {
 	}
 	g.looked, g.done, g.times, g.sum, g.full = now, 0, 0, 0, 0
 	g.resize(now)
-	if now.Sub(g.swept) > idleFor {
-		g.sweep(now)
-	}
 	g.shed(now)
 }
 

@@ -386,3 +386,16 @@ func TestBombs(t *testing.T) {
 		t.Errorf("%d good writes were refused, %d passed", p.refused["good"], len(p.delays["good"]))
 	}
 }
+
+// TestAlone: who is the only one to write is alone, also while nothing is answered for long; so it is not paced for the sake of others.
+func TestAlone(t *testing.T) {
+	p := newPlant(1e6, time.Millisecond, 1<<20)
+	p.take(p.sender(auth.Principal{Subject: "a"}, p.now), 1<<20) // under way, and stays there
+	for range 20 {
+		p.now = p.now.Add(3 * idleFor / 2)
+		s := p.sender(auth.Principal{Subject: "a"}, p.now)
+		if p.refuse(s, 1000, app.NormalPriority, p.now); p.sharing() != 1 || p.beside(s, p.now) {
+			t.Fatalf("it shares with %d", p.sharing()-1)
+		}
+	}
+}
