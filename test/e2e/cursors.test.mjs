@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict'
 import { after, before, test } from 'node:test'
 import path from 'node:path'
-import { browser, open, Server } from './lib.mjs'
+import { browser, open, picture, Server } from './lib.mjs'
 
 const folder = path.resolve(import.meta.dirname, '../../examples/cursors')
 
@@ -14,7 +14,7 @@ after(() => b.close())
 test('pointers follow, survive a restart of the server, and go with their page', async (t) => {
   const server = await Server.for(t, folder)
   const one = await open(b, server.url)
-  const two = await open(b, server.url)
+  const two = await open(b, server.url, { width: 390, height: 700, scheme: 'dark' })
   const here = (page, n) => page.waitForFunction((n) => document.querySelector('#who').textContent === `${n} here`, n, { timeout: 20_000 })
   const dotAt = (page, left) => page.waitForFunction((left) => document.querySelector('i')?.style.left === left, left, { timeout: 20_000 })
   await here(one, 2)
@@ -24,7 +24,10 @@ test('pointers follow, survive a restart of the server, and go with their page',
   await dotAt(two, '50%')
   assert.equal(await one.locator('i').count(), 0, 'nobody sees his own')
 
+  await picture(two, 'cursors-live')
   await server.kill()
+  await two.waitForFunction(() => document.querySelector('#who').textContent === 'stale')
+  await picture(two, 'cursors-stale')
   await server.start() // it knows nothing any more: both pages say again what was theirs
   await here(one, 2)
   await here(two, 2)

@@ -5,7 +5,12 @@ const color = '#' + Math.floor(Math.random() * 0xffffff).toString(16).padStart(6
 const dots = new Map()
 
 const here = client.presence('here', { name: 'guest' })
-here.onChange(() => { document.querySelector('#who').textContent = `${here.count} here` })
+const who = () => {
+  const live = client.state.name === 'live'
+  document.querySelector('#who').textContent = live ? `${here.count} here` : client.state.name.replaceAll('_', ' ')
+}
+here.onChange(who)
+client.onState(who)
 
 const pointers = client.channel('pointers')
 pointers.onChange(() => {
