@@ -238,11 +238,12 @@ func (p *jsonParser) number() error {
 		p.out = append(p.out, text...)
 		return nil
 	}
-	n, err := parseNum(text)
-	if err != nil {
-		return err
+	d, _ := scanDecimal(text)
+	out, ok := d.appendText(p.out)
+	if !ok {
+		return overflowNum()
 	}
-	p.out = appendNumText(p.out, &n)
+	p.out = out
 	return nil
 }
 

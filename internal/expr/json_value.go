@@ -166,9 +166,7 @@ func compareJSONAlike(a, b []byte) int {
 	case '"':
 		return compareJSONStrings(a, b)
 	case '0':
-		x, _ := parseNum(a)
-		y, _ := parseNum(b)
-		return compareNum(&x, &y)
+		return compareDecimals(a, b)
 	}
 	if na, nb := change.JSONCount(a), change.JSONCount(b); na != nb {
 		return na - nb

@@ -1,6 +1,8 @@
 package expr
 
 import (
+	"bytes"
+	"cmp"
 	"math"
 	"math/big"
 	"strconv"
@@ -22,7 +24,7 @@ func parseNum(src []byte) (num, error) {
 	}
 	n, ok := d.num()
 	if !ok {
-		return num{}, evalErrorf(codeRange, "value overflows numeric format")
+		return num{}, overflowNum()
 	}
 	return n, n.check()
 }
@@ -128,6 +130,71 @@ func (d *decimal) num() (n num, ok bool) {
 	}
 	n.neg = d.neg && !n.isZero()
 	return n, true
+}
+
+// appendText appends what appendNumText prints of d.num(), in time linear in what it appends: a number of a few bytes may have 130,000 digits, and computing
+// them takes milliseconds. ok is false when d is beyond numeric's limits.
+func (d *decimal) appendText(dst []byte) (text []byte, ok bool) {
+	whole, frac, scale := d.whole, d.frac, len(d.frac)-d.exp
+	if d.exp >= expLimit || d.exp <= -expLimit || scale > change.NumericMaxScale {
+		return dst, false
+	}
+	up := max(0, -scale) // zeros behind the digits
+	scale = max(0, scale)
+	if len(whole) == 0 {
+		for len(frac) > 0 && frac[0] == '0' {
+			frac = frac[1:]
+		}
+		if len(frac) == 0 {
+			if dst = append(dst, '0'); scale > 0 {
+				dst = appendZeros(append(dst, '.'), scale)
+			}
+			return dst, true
+		}
+	}
+	digits := len(whole) + len(frac)
+	before := digits + up - scale
+	if before > change.NumericMaxDigits {
+		return dst, false
+	}
+	if d.neg {
+		dst = append(dst, '-')
+	}
+	if before <= 0 {
+		return append(append(appendZeros(append(dst, "0."...), -before), whole...), frac...), true
+	}
+	from := len(dst)
+	dst = appendZeros(append(append(dst, whole...), frac...), up)
+	if scale > 0 {
+		dst = append(dst, 0)
+		copy(dst[from+before+1:], dst[from+before:])
+		dst[from+before] = '.'
+	}
+	return dst, true
+}
+
+// compareDecimals orders two texts of appendText by their numbers.
+func compareDecimals(a, b []byte) int {
+	negA, negB := a[0] == '-', b[0] == '-'
+	if negA != negB {
+		return int(boolInt(negB) - boolInt(negA))
+	}
+	if negA {
+		a, b = b[1:], a[1:]
+	}
+	wholeA, fracA, _ := bytes.Cut(a, []byte{'.'})
+	wholeB, fracB, _ := bytes.Cut(b, []byte{'.'})
+	if len(wholeA) != len(wholeB) {
+		return len(wholeA) - len(wholeB)
+	}
+	return cmp.Or(bytes.Compare(wholeA, wholeB), bytes.Compare(bytes.TrimRight(fracA, "0"), bytes.TrimRight(fracB, "0")))
+}
+
+func appendZeros(dst []byte, n int) []byte {
+	for range n {
+		dst = append(dst, '0')
+	}
+	return dst
 }
 
 func allZero(digits []byte) bool {

@@ -1,6 +1,8 @@
 package expr_test
 
 import (
+	"cmp"
+	"fmt"
 	"math/rand/v2"
 	"strings"
 	"testing"
@@ -138,6 +140,42 @@ func TestJSONLimits(t *testing.T) {
 	refuse(app.Int4, "", "there is nothing")
 	if _, _, err := expr.FromJSON(app.JSONB, []byte(strings.Repeat("[", 128)+strings.Repeat("]", 128)), nil); err != nil {
 		t.Error(err)
+	}
+}
+
+// Numbers inside of jsonb are texts that are never computed: they are written, refused and ordered as the same ones are in a numeric column.
+func TestJSONNumbers(t *testing.T) {
+	r := rand.New(rand.NewPCG(11, 22))
+	number := func() string {
+		text := pick(r, "", "-") + pick(r, "0", "7", "10", "90", strings.Repeat("8", 1+r.IntN(60)), strings.Repeat("9", 131071+r.IntN(3)))
+		text += pick(r, "", "", ".0", ".5", ".00", ".050", "."+strings.Repeat("0", r.IntN(40))+"3", "."+strings.Repeat("4", 16382+r.IntN(3)))
+		return text + pick(r, "", "", "e0", "E+1", "e-1", fmt.Sprintf("e%d", r.IntN(120)-60), fmt.Sprintf("e-%d", 16300+r.IntN(100)), fmt.Sprintf("e%d", 131000+r.IntN(100)), "e2000000000", "e-2000000000")
+	}
+	var json, numeric []change.Value
+	for range 2000 {
+		raw := number()
+		v, _, err := expr.FromJSON(app.JSONB, []byte(raw), nil)
+		n, _, refused := expr.FromJSON(app.Numeric, []byte(raw), nil)
+		switch {
+		case (err == nil) != (refused == nil) || err != nil && err.Error() != refused.Error():
+			t.Fatalf("%.100s: in jsonb %v, in numeric %v", raw, err, refused)
+		case err != nil:
+			continue
+		}
+		if got, want := string(expr.AppendText(nil, app.JSONB, v)), string(expr.AppendText(nil, app.Numeric, n)); got != want {
+			t.Fatalf("%.100s: in jsonb %.100s, in numeric %.100s", raw, got, want)
+		}
+		for i := range json {
+			if got, want := expr.Compare(app.JSONB, v, json[i]), expr.Compare(app.Numeric, n, numeric[i]); cmp.Compare(got, 0) != cmp.Compare(want, 0) {
+				t.Fatalf("%.100s and %.100s: %d in jsonb, %d in numeric", raw, expr.AppendText(nil, app.Numeric, numeric[i]), got, want)
+			}
+		}
+		if len(json) < 50 {
+			json, numeric = append(json, v), append(numeric, n)
+		}
+	}
+	if len(json) < 50 {
+		t.Errorf("only %d numbers were compared", len(json))
 	}
 }
 
