@@ -58,6 +58,9 @@ const (
 )
 
 func main() {
+	if len(os.Args) > 1 && os.Args[1] == "run" {
+		stayAwake()
+	}
 	os.Exit(Main(os.Args[1:], os.Stdout, os.Stderr))
 }
 
