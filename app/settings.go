@@ -81,6 +81,7 @@ type Audit struct {
 type Limits struct {
 	Row            Bytes    `yaml:"row"`             // one encoded row; larger: too_large. Default 256KiB, 1KiB to 512KiB
 	Body           Bytes    `yaml:"body"`            // one request body; larger: too_large. Default 8MiB, 1KiB to 64MiB
+	Inflated       Bytes    `yaml:"inflated"`        // one that comes as gzip, inflated; larger: too_large. 0, the default: compressed bodies are refused. At most 64MiB
 	Pending        Bytes    `yaml:"pending"`         // writes waiting for the log; full: wait, then busy. Default 32MiB, 2MiB to 1GiB
 	PendingWait    Duration `yaml:"pending_wait"`    // how long a write waits for room before busy. Default 2s, 0s to 30s
 	DedupeWindow   Duration `yaml:"dedupe_window"`   // how long ids and idempotency keys are remembered. Default 10m, 1s to 24h
@@ -272,6 +273,7 @@ func (s *Settings) bounds() []bound {
 		size("limits.ring", l.Ring, 64<<10, 1<<30),
 		count("limits.connections", l.Connections, 1, 1000000),
 		count("limits.subscriptions", l.Subscriptions, 1, 10000),
+		size("limits.inflated", l.Inflated, 0, 64<<20),
 		size("limits.frame", l.Frame, 1<<10, 16<<20),
 		size("limits.requests", l.Requests, 1<<20, 16<<30),
 		count("limits.sockets", l.Sockets, 8, 1000000),
@@ -284,6 +286,9 @@ func (s *Settings) bounds() []bound {
 	}
 	out = append(out, s.TLS.bounds()...)
 	out = append(append(out, l.Rates.bounds()...), l.Abuse.bounds()...)
+	if l.Requests < 2*l.Inflated {
+		out = append(out, bound{"limits.requests", l.Requests.String() + " is too small for limits.inflated " + l.Inflated.String(), "at least twice limits.inflated"})
+	}
 	if l.Requests < 2*l.Body {
 		out = append(out, bound{"limits.requests", l.Requests.String() + " is too small for limits.body " + l.Body.String(),
 			"at least twice limits.body: a request is held as it came and as rows"})

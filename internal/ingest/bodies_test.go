@@ -2,6 +2,7 @@ package ingest
 
 import (
 	"bytes"
+	"compress/gzip"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -76,6 +77,9 @@ func FuzzBodies(f *testing.F) {
 			if err := json.Unmarshal(w.Body.Bytes(), &r); err != nil {
 				t.Fatalf("%d %q: %v", w.Code, w.Body, err)
 			}
+			if z, err := gzip.NewReader(bytes.NewReader(body)); err == nil && q.Header.Get("Content-Encoding") == "gzip" {
+				body, _ = io.ReadAll(z) // it was read, so it is not large
+			}
 			if rows := 1 + bytes.Count(body, []byte("\n")) + bytes.Count(body, []byte(",")); int(r.Accepted)+int(r.Duplicates)+len(r.Rejected) > rows {
 				t.Fatalf("%d rows at most, the answer is %s", rows, w.Body)
 			}
@@ -85,6 +89,66 @@ func FuzzBodies(f *testing.F) {
 			}
 		}
 	})
+}
+
+// TestInflated: a body that comes as gzip is read where that is asked for, and never becomes larger than asked for.
+func TestInflated(t *testing.T) {
+	const most = 100_000
+	limits := ample()
+	limits.Inflated = most
+	d, r := newDoor(t, limits)
+	r.accept()
+	h := serving(d)
+	pack := func(text string) string {
+		var b strings.Builder
+		z := gzip.NewWriter(&b)
+		_, _ = z.Write([]byte(text))
+		_ = z.Close()
+		return b.String()
+	}
+	row := `{"a":"` + strings.Repeat("x", 1000) + `"}`
+	whole := pack(row)
+	spaces := func(n int) string { return row + strings.Repeat(" ", n-len(row)) }
+	for _, c := range []struct {
+		name, body string
+		codings    []string
+		status     int
+	}{
+		{"as it is", row, nil, 200},
+		{"gzip", whole, []string{"gzip"}, 200},
+		{"in capitals", whole, []string{" GZip "}, 200},
+		{"in members", pack(row[:100]) + pack(row[100:]), []string{"gzip"}, 200},
+		{"as large as may be", pack(spaces(most)), []string{"gzip"}, 200},
+		{"a byte larger", pack(spaces(most + 1)), []string{"gzip"}, 413},
+		{"a bomb", pack(spaces(50 << 20)), []string{"gzip"}, 413},
+		{"a bomb in members", strings.Repeat(pack(strings.Repeat(" ", most/2)), 1000), []string{"gzip"}, 413},
+		{"packed twice", pack(whole), []string{"gzip", "gzip"}, 415},
+		{"packed twice, said once", pack(whole), []string{"gzip"}, 400},
+		{"deflate", whole, []string{"deflate"}, 415},
+		{"not packed", row, []string{"gzip"}, 400},
+		{"nothing", "", []string{"gzip"}, 400},
+		{"cut off", whole[:len(whole)-9], []string{"gzip"}, 400},
+		{"damaged", whole[:20] + "\xff\xff" + whole[22:], []string{"gzip"}, 400},
+		{"with something behind", whole + "x", []string{"gzip"}, 400},
+	} {
+		for _, chunked := range []bool{false, true} {
+			q := httptest.NewRequest("POST", "/v1/tables/e", strings.NewReader(c.body))
+			if chunked {
+				q.ContentLength = -1
+			}
+			q.SetPathValue("table", "e")
+			q.Header["Content-Encoding"] = c.codings
+			w := httptest.NewRecorder()
+			h.ServeHTTP(w, q)
+			if w.Code != c.status {
+				t.Errorf("%s: %d %s, want %d", c.name, w.Code, w.Body, c.status)
+			}
+			if n := d.budget.held(); n != 0 {
+				t.Fatalf("%s: %d bytes are still counted", c.name, n)
+			}
+		}
+	}
+	r.close()
 }
 
 // fuzzDoor returns a door whose log is in memory and whose engine accepts every row.
@@ -102,7 +166,9 @@ func fuzzDoor(f *testing.F) *HTTP {
 	group.Go("writer", writer.Run)
 	r := &rig{writer: writer, out: out, group: group}
 	r.accept()
-	d, err := NewDoor(Options{Tables: p.Relations, Rules: &rules, Writer: writer, Clock: run.System{}, Metrics: observe.NewMetrics(), Limits: ample(),
+	limits := ample()
+	limits.Inflated = 64 << 10
+	d, err := NewDoor(Options{Tables: p.Relations, Rules: &rules, Writer: writer, Clock: run.System{}, Metrics: observe.NewMetrics(), Limits: limits,
 		Position: func(seq uint64) string { return fmt.Sprint(seq) }, Applied: func() uint64 { return 0 }, Remembered: func() int { return 0 }})
 	if err != nil {
 		f.Fatal(err)

@@ -40,6 +40,7 @@ const encodeTime = 10 * time.Second
 type Limits struct {
 	Row          int           // bytes of one encoded row; larger: too_large
 	Body         int           // bytes of one request body; larger: too_large
+	Inflated     int           // bytes of one that comes as gzip, inflated; larger: too_large. 0: compressed bodies are refused
 	DedupeMemory int           // bytes of remembered ids; at it: busy for writes that would add one
 	Requests     int           // bytes of all requests being read, checked or answered; full: busy
 	DedupeWindow time.Duration // how long ids are remembered; 0 is 10 minutes

@@ -376,9 +376,7 @@ func TestBodies(t *testing.T) {
 	}
 	d, r := newDoor(t, ample())
 	r.accept()
-	h := &HTTP{Door: d, Principal: func(*http.Request) (auth.Principal, *wire.Problem) { return auth.Anonymous(), nil },
-		RequestID: func(*http.Request) string { return "1" }, BodyTime: time.Second,
-		Answer: func(w http.ResponseWriter, _ *http.Request, p *wire.Problem) { http.Error(w, p.Detail, p.Status) }}
+	h := serving(d)
 	for _, c := range []struct {
 		coding string
 		status int
@@ -396,6 +394,12 @@ func TestBodies(t *testing.T) {
 		t.Errorf("%d bytes are still counted", n)
 	}
 	r.close()
+}
+
+func serving(d *Door) *HTTP {
+	return &HTTP{Door: d, Principal: func(*http.Request) (auth.Principal, *wire.Problem) { return auth.Anonymous(), nil },
+		RequestID: func(*http.Request) string { return "1" }, BodyTime: time.Second,
+		Answer: func(w http.ResponseWriter, _ *http.Request, p *wire.Problem) { http.Error(w, p.Detail, p.Status) }}
 }
 
 // FuzzRowsAgreeWithStandardLibrary decodes an object as a row and as the standard library does: what is taken has the same

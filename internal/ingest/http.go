@@ -1,7 +1,10 @@
 package ingest
 
 import (
+	"compress/flate"
+	"compress/gzip"
 	"errors"
+	"fmt"
 	"io"
 	"mime"
 	"net/http"
@@ -26,10 +29,11 @@ type HTTP struct {
 	RequestID func(*http.Request) string
 	Answer    func(http.ResponseWriter, *http.Request, *wire.Problem) // writes a problem, logs it
 	// BodyTime is how long a request's body may take to arrive, for the message: the node sets the connection's read deadline.
-	BodyTime time.Duration
-	bodies   sync.Pool // *[]byte
-	waste    sync.Pool // *[]byte of skipPiece
-	skipping atomic.Int32
+	BodyTime  time.Duration
+	bodies    sync.Pool // *[]byte
+	inflaters sync.Pool // *gzip.Reader
+	waste     sync.Pool // *[]byte of skipPiece
+	skipping  atomic.Int32
 }
 
 // ServeHTTP implements http.Handler.
@@ -63,8 +67,8 @@ func (h *HTTP) ServeHTTP(w http.ResponseWriter, q *http.Request) {
 		h.refuse(w, q, problem)
 		return
 	}
-	if q.ContentLength < 0 {
-		h.Door.opt.Limiter.Came(who, len(r.Rows))
+	if more := len(r.Rows) - int(max(q.ContentLength, 0)); more > 0 { // than was known before: it came in chunks, or inflated
+		h.Door.opt.Limiter.Came(who, more)
 	}
 	result, problem := h.Door.write(q.Context(), who, r)
 	if problem != nil {
@@ -218,20 +222,45 @@ func (h *HTTP) read(w http.ResponseWriter, q *http.Request, r *Request, buf *[]b
 		w.Header().Set("Connection", "close")
 		return tooLargeBody(limit)
 	}
-	if problem := contentType(q, r); problem != nil {
+	packed, problem := h.encoding(q)
+	if problem == nil {
+		problem = contentType(q, r)
+	}
+	if problem != nil {
 		return problem
 	}
 	b := (*buf)[:0]
-	body := http.MaxBytesReader(w, q.Body, int64(limit))
+	var body io.Reader = http.MaxBytesReader(w, q.Body, int64(limit))
+	announced := q.ContentLength
+	if packed {
+		if problem := r.share.grow(inflaterBytes); problem != nil {
+			w.Header().Set("Connection", "close")
+			return problem
+		}
+		z, _ := h.inflaters.Get().(*gzip.Reader)
+		if z == nil {
+			z = new(gzip.Reader)
+		}
+		defer h.inflaters.Put(z)
+		if err := z.Reset(body); err != nil {
+			return h.unread(w, err)
+		}
+		body, announced = z, -1
+	}
 	for {
 		if len(b) == cap(b) {
-			b = append(make([]byte, 0, nextSize(cap(b), q.ContentLength)), b...)
+			b = append(make([]byte, 0, nextSize(cap(b), announced)), b...)
 		}
 		n, err := body.Read(b[len(b):cap(b)])
 		b = b[:len(b)+n]
 		if problem := r.share.grow(n); problem != nil {
 			w.Header().Set("Connection", "close")
 			return problem
+		}
+		if most := h.Door.opt.Limits.Inflated; packed && len(b) > most {
+			w.Header().Set("Connection", "close")
+			return wire.NewProblem(wire.TooLarge, fmt.Sprintf("the body is larger than %d bytes once inflated", most)).
+				WithHint("send fewer rows at once, or raise limits.inflated in laaster.yaml")
 		}
 		if err == io.EOF {
 			break
@@ -266,6 +295,9 @@ func (h *HTTP) unread(w http.ResponseWriter, err error) *wire.Problem {
 	if errors.As(err, &large) {
 		return tooLargeBody(h.Door.opt.Limits.Body)
 	}
+	if corrupt := flate.CorruptInputError(0); errors.Is(err, gzip.ErrHeader) || errors.Is(err, gzip.ErrChecksum) || errors.As(err, &corrupt) {
+		return wire.NewProblem(wire.InvalidRequest, "the body is not gzip: "+err.Error()).WithField("Content-Encoding", "send the body as it is, or whole as gzip")
+	}
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		p := wire.NewProblem(wire.InvalidRequest, "the body did not arrive within "+h.BodyTime.String()).
 			WithHint("send less at once, or raise limits.request_body in laaster.yaml")
@@ -275,13 +307,28 @@ func (h *HTTP) unread(w http.ResponseWriter, err error) *wire.Problem {
 	return wire.NewProblem(wire.InvalidRequest, "the body did not arrive whole: "+err.Error()).WithHint("send it again")
 }
 
-func contentType(q *http.Request, r *Request) *wire.Problem {
-	if coding := q.Header.Get("Content-Encoding"); coding != "" && !strings.EqualFold(coding, "identity") {
-		p := wire.NewProblem(wire.InvalidRequest, "bodies are not read with content encoding "+clip(coding)).
-			WithField("Content-Encoding", "send the body as it is")
-		p.Status = http.StatusUnsupportedMediaType
-		return p
+// inflaterBytes is about what inflating a body takes beside what comes out: the window of 32 KiB, tables and a buffer.
+const inflaterBytes = 48 << 10
+
+// encoding reports whether a body comes compressed, in a way that is asked for.
+func (h *HTTP) encoding(q *http.Request) (packed bool, p *wire.Problem) {
+	all := q.Header.Values("Content-Encoding")
+	coding := strings.ToLower(strings.TrimSpace(strings.Join(all, ",")))
+	switch {
+	case coding == "", coding == "identity":
+		return false, nil
+	case coding == "gzip" && h.Door.opt.Limits.Inflated > 0:
+		return true, nil
 	}
+	p = wire.NewProblem(wire.InvalidRequest, "bodies are not read with content encoding "+clip(coding)).WithField("Content-Encoding", "send the body as it is")
+	if h.Door.opt.Limits.Inflated > 0 {
+		p.WithField("Content-Encoding", "send the body as it is, or as gzip")
+	}
+	p.Status = http.StatusUnsupportedMediaType
+	return false, p
+}
+
+func contentType(q *http.Request, r *Request) *wire.Problem {
 	text := q.Header.Get("Content-Type")
 	if !strings.HasPrefix(text, "application/cloudevents") {
 		r.eventHeaders(q.Header)

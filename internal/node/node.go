@@ -272,7 +272,7 @@ func (n *Node) serve() error {
 	var err error
 	n.door, err = ingest.NewDoor(ingest.Options{
 		Tables: n.program.Load().Relations, Rules: &n.rules, Writer: n.writer, Clock: n.opt.Clock, Metrics: n.metrics, Limiter: n.limits, Ack: string(n.shard.Level()),
-		Limits: ingest.Limits{Row: int(limits.Row), Body: int(limits.Body), DedupeMemory: int(limits.DedupeMemory), Requests: int(limits.Requests),
+		Limits: ingest.Limits{Row: int(limits.Row), Body: int(limits.Body), Inflated: int(limits.Inflated), DedupeMemory: int(limits.DedupeMemory), Requests: int(limits.Requests),
 			DedupeWindow: time.Duration(limits.DedupeWindow)},
 		Position:   n.position,
 		Applied:    n.applied.Load,

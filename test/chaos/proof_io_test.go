@@ -22,11 +22,21 @@ import (
 // inject attaches strace to a server and has syncs fail or stall as what says. The function that it returns takes it off again.
 func inject(t *testing.T, r *ledger.Rig, what string) (off func()) {
 	t.Helper()
+	return injectAt(t, r, "fsync,fdatasync", what)
+}
+
+// injectAt is inject for other system calls, on certain files.
+func injectAt(t *testing.T, r *ledger.Rig, calls, what string, paths ...string) (off func()) {
+	t.Helper()
 	strace, err := exec.LookPath("strace")
 	if err != nil {
 		testkit.Missing(t, "strace is not installed: no failing sync is tried")
 	}
-	cmd := exec.Command(strace, "-f", "-p", strconv.Itoa(r.Server.Pid()), "-o", "/dev/null", "-e", "trace=fsync,fdatasync", "-e", "inject=fsync,fdatasync:"+what)
+	args := []string{"-f", "-p", strconv.Itoa(r.Server.Pid()), "-o", "/dev/null", "-e", "trace=" + calls, "-e", "inject=" + calls + ":" + what}
+	for _, path := range paths {
+		args = append(args, "-P", path)
+	}
+	cmd := exec.Command(strace, args...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	says, err := cmd.StderrPipe()
 	must(t, err)

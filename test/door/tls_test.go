@@ -22,7 +22,7 @@ func TestTLSAttacks(t *testing.T) {
 	a := testkit.NewAuthority(t)
 	cert, key := a.Issue(time.Hour, "127.0.0.1", "localhost")
 	x := startVictim(t, openSQL, quick+"tls: {cert: server.pem, key: server.key}\n", map[string][]byte{"server.pem": cert, "server.key": key})
-	x.tls = a.Client()
+	x.tls, x.ca = a.Client(), a.PEM
 	under(t, x, []attack{
 		{name: "half handshakes", workers: 4, rounds: 1, round: dribble("\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", "a")},
 		{name: "no handshakes", workers: 2, rounds: 20, pause: 10 * time.Millisecond, round: noHandshake},

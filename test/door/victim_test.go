@@ -45,6 +45,10 @@ GRANT SELECT ON tally TO anon;
 // quick has a server lose its patience soon.
 const quick = "durability: buffered\nscrub: {rate: 0B}\nlimits: {request_header: 1s, request_body: 1s, stall: 1s}\n"
 
+// rates are what docs/rates.md has for a server that everybody reaches; here nothing comes from elsewhere than loopback, so that is not exempt. Without
+// LAASTER_DOOR_PAIRS there are none: attacks are to be answered, not cut off.
+const rates = ", rates: {exempt: [], address: {messages: 300/s, query: 200/s, connections: 5/s burst 100, subscriptions: 20/s burst 500, replay: 4MiB/s burst 32MiB, open: 100}}}\n"
+
 // attackerAddress is where attacks come from: what a server holds against one address must not meet the good clients, who come from 127.0.0.1.
 const attackerAddress = "127.0.0.66"
 
@@ -57,6 +61,7 @@ type victim struct {
 	// authorization of the good clients; "": none.
 	token string
 	tls   *tls.Config // of who connects; nil: no TLS
+	ca    []byte      // that they trust, as PEM
 
 	felt     atomic.Int64 // answers that attackers got
 	accepted int          // writes of good clients that have ended
@@ -70,6 +75,9 @@ func startVictim(t testing.TB, sql, settings string, files map[string][]byte) *v
 		put(t, dir, name, b)
 	}
 	put(t, dir, "app.sql", []byte(sql))
+	if pairs() > 0 {
+		settings = strings.Replace(settings, "}\n", rates, 1)
+	}
 	put(t, dir, "laaster.yaml", []byte(settings))
 	x := &victim{Server: testkit.StartServer(t, dir, t.TempDir()), t: t}
 	_, x.addr, _ = strings.Cut(x.URL, "://")
@@ -266,9 +274,17 @@ type goodClients struct {
 // behave starts the good clients, and returns when each has done something.
 func (x *victim) behave() *goodClients {
 	x.t.Helper()
+	g, err := x.begin()
+	if err != nil {
+		x.t.Fatal(err)
+	}
+	x.good = g
+	return g
+}
+
+func (x *victim) begin() (*goodClients, error) {
 	g := &goodClients{x: x, group: run.New(context.Background()), done: make(chan struct{})}
 	g.mu.kinds, g.mu.moved = map[string][]time.Duration{}, make(chan struct{})
-	x.good = g
 	g.group.Go("watch", g.watch)
 	for range 3 {
 		g.group.Go("write", func(ctx context.Context) error { return g.keep(ctx, 25*time.Millisecond, g.write) })
@@ -276,11 +292,11 @@ func (x *victim) behave() *goodClients {
 	g.group.Go("read", func(ctx context.Context) error { return g.keep(ctx, 20*time.Millisecond, g.read) })
 	for g.count("shown") < 10 || g.count("read") < 10 {
 		if err := g.group.Err(); err != nil {
-			x.t.Fatal(err)
+			return nil, err
 		}
 		wait(20 * time.Millisecond)
 	}
-	return g
+	return g, nil
 }
 
 func wait(d time.Duration) { <-time.After(d) }
