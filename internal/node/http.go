@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"laaster/app"
+	"laaster/internal/kit/fair"
 	"laaster/internal/kit/run"
 	"laaster/internal/wire"
 )
@@ -51,6 +52,9 @@ type front struct {
 
 // ServeHTTP implements http.Handler.
 func (f *front) ServeHTTP(w http.ResponseWriter, q *http.Request) {
+	if c, ok := q.Context().Value(pacedKey{}).(*fair.Conn); ok && !waits(q) {
+		defer c.Worked(c.Begin())
+	}
 	id := newID()
 	q = q.WithContext(context.WithValue(q.Context(), requestKey{}, id))
 	h := w.Header()
@@ -85,6 +89,12 @@ func (f *front) ServeHTTP(w http.ResponseWriter, q *http.Request) {
 		}
 	}
 	f.next.ServeHTTP(r, q)
+}
+
+// waits reports whether the time that a request takes says little of the work that it makes: it waits for the log, or for something to happen.
+func waits(q *http.Request) bool {
+	return q.Method != http.MethodGet && q.Method != http.MethodHead || strings.Contains(q.URL.RawQuery, "_wait") || strings.Contains(q.Header.Get("Accept"), "event-stream") ||
+		q.Header.Get("Upgrade") != ""
 }
 
 // foreign returns the problem of a request that a page of somebody else makes, nil for others.

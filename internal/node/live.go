@@ -35,7 +35,7 @@ func (n *Node) openHub() error {
 	}
 	var err error
 	n.hub, err = push.NewHub(context.WithoutCancel(n.group.Context()), push.Options{
-		Store: n.store, Log: n.shard.ID(), Shard: n.shard.Number(), Clock: n.opt.Clock, Metrics: n.metrics, Logger: n.opt.Logger,
+		Store: n.store, Log: n.shard.ID(), Shard: n.shard.Number(), Clock: n.opt.Clock, Floor: n.floor, Metrics: n.metrics, Logger: n.opt.Logger,
 		Rules: rulesOf(n.program.Load()), Access: n.accessed, Recorded: func(relation string) bool { return (*n.watched.Load())[relation] },
 		Limiter: n.limits, Channels: n.program.Load().Channels, Signal: n.maySignal, Signals: signalBounds(limits.Connections),
 		Principal: n.principal, Identify: n.bearer, Ended: n.callers.verifier.Ended, Again: n.callers.verifier.Again, RequestID: requestID, Answer: n.problems.answer, Writer: liveWriter{n}, Sent: n.sent, History: n.newHistory(),

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -23,6 +24,7 @@ import (
 	"laaster/internal/checkpoint"
 	"laaster/internal/flow"
 	"laaster/internal/ingest"
+	"laaster/internal/kit/fair"
 	"laaster/internal/kit/run"
 	"laaster/internal/limit"
 	"laaster/internal/node/devpage"
@@ -91,6 +93,7 @@ type Node struct {
 	ended        chan struct{} // closed when the engine loop has ended
 	publicL      net.Listener
 	sockets      *sockets      // publicL, with a bound on connections
+	floor        *fair.Floor   // that its connections share; nil: they are not paced
 	doors        *sockets      // adminL, likewise
 	certificates *certificates // nil: no TLS
 	adminL       net.Listener
@@ -214,6 +217,9 @@ func (n *Node) listen(ctx context.Context) error {
 		n.problems.answer(w, q, p)
 	})
 	n.handler.Store(&starting)
+	if !s.PlainHTTP { // else the connections are a proxy's
+		n.floor = fair.NewFloor(run.System{}, runtime.GOMAXPROCS(0)) // about processors, whatever the node's clock says
+	}
 	n.public, n.sockets = n.newPublic(s.Listen, n.publicL, http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) { (*n.handler.Load()).ServeHTTP(w, q) }))
 	admin := &guarded{next: n.adminHandler(), hosts: newHosts(s.Admin, false, nil), problem: n.problems.answer, identify: n.identify}
 	n.admin = newServer(admin, s, n.opt.Logger)
@@ -242,7 +248,7 @@ func (n *Node) newPublic(addr string, l net.Listener, next http.Handler) (*http.
 		entry.hsts = "max-age=" + strconv.Itoa(int(hsts.Seconds()))
 	}
 	server, bound := newServer(entry, s, n.opt.Logger), newSockets(l, s.Limits.Sockets, n.opt.Clock, n.metrics)
-	server.ConnState = bound.count
+	server.ConnState, bound.floor = bound.count, n.floor
 	if !s.PlainHTTP { // else the address is a proxy's
 		bound.each = s.Limits.AddressSockets
 	}

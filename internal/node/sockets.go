@@ -1,6 +1,7 @@
 package node
 
 import (
+	"context"
 	"net"
 	"net/http"
 	"net/netip"
@@ -8,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"laaster/internal/kit/fair"
 	"laaster/internal/kit/run"
 	"laaster/internal/observe"
 	"laaster/internal/wire"
@@ -25,6 +27,7 @@ type sockets struct {
 	each      int          // of these from one address; 0: as many
 	files     int64        // HTTP and live connections together; 0: as many as there are
 	encrypted bool         // by TLS: a refusal in words could not be read
+	floor     *fair.Floor  // that its connections share; nil: they are not paced
 	open      atomic.Int64 // HTTP connections, without those that became WebSockets
 	live      atomic.Pointer[func() int]
 	clock     run.Clock
@@ -47,11 +50,21 @@ func newSockets(l net.Listener, limit int, clock run.Clock, metrics *observe.Met
 
 // serve has server take the connections until it is shut down.
 func (s *sockets) serve(server *http.Server) error {
-	if s.encrypted {
-		return served(server.ServeTLS(s, "", ""))
+	l := net.Listener(s)
+	if s.floor != nil {
+		l = &fair.Listener{Listener: s, Floor: s.floor, Encrypted: s.encrypted}
+		server.ConnContext = func(ctx context.Context, c net.Conn) context.Context {
+			return context.WithValue(ctx, pacedKey{}, fair.Of(c))
+		}
 	}
-	return served(server.Serve(s))
+	if s.encrypted {
+		return served(server.ServeTLS(l, "", ""))
+	}
+	return served(server.Serve(l))
 }
+
+// pacedKey is where a request's context has its connection, a *fair.Conn, if that is paced.
+type pacedKey struct{}
 
 // Accept implements net.Listener.
 func (s *sockets) Accept() (net.Conn, error) {

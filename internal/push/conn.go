@@ -42,6 +42,7 @@ type conn struct {
 	answers bool          // it has answered one
 	ponged  atomic.Bool   // a pong came since the clock last looked
 	queued  int           // by the kernel when the clock last looked; the clock's
+	marks   marks
 
 	mu struct {
 		sync.Mutex
@@ -312,6 +313,9 @@ func (c *conn) produce(light bool) (bufs [][]byte, heavy bool) {
 	}
 	if ping {
 		bufs = append(slices.Clip(bufs), []byte{0x80 | opPing, 0})
+	}
+	if p := &c.out.pacing; p.slower > 0 && !p.bulk && len(bufs) > 0 && c.enc == webSocket {
+		bufs = append(slices.Clip(bufs), c.marks.send(length(bufs), c.h.now()))
 	}
 	return bufs, heavy
 }

@@ -12,6 +12,7 @@ import (
 	"laaster/internal/auth"
 	"laaster/internal/change"
 	"laaster/internal/expr"
+	"laaster/internal/kit/fair"
 	"laaster/internal/kit/run"
 	"laaster/internal/observe"
 	"laaster/internal/signal"
@@ -61,6 +62,7 @@ type Options struct {
 	Sent func(from, to uint64)
 
 	Clock   run.Clock        // default run.System
+	Floor   *fair.Floor      // that WebSockets share with other connections; default: they are not paced (Linux)
 	Metrics *observe.Metrics // default: instruments that nobody reads
 	Logger  *slog.Logger     // default: nothing is logged
 

@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"laaster/internal/kit/fair"
 	"laaster/internal/wire"
 )
 
@@ -26,6 +27,7 @@ type reading struct {
 	since atomic.Int64 // when the incomplete message began, unix ms; 0: there is none
 	in    inbound
 	held  int // bytes of in that are counted in Hub.partial
+	peer  fair.Peer
 }
 
 // The bits of reading.turn. Whoever sets turnTaken reads until it clears it; others leave turnAgain.
@@ -74,10 +76,12 @@ func (r *reading) release() bool {
 // consume handles what the client sent. With wait it waits while the client has to take answers first; without, it returns what it did not look at
 // for that reason. The caller is the connection's only reader and may lose data.
 func (c *conn) consume(data []byte, wait bool) (rest []byte) {
+	var pongs []byte // answered in one write, which is what an answer costs
 	for len(data) > 0 && c.read.phase != dropsBytes {
 		if c.read.phase == takesFrames && c.crowded() {
 			if !wait {
-				return data
+				rest = data
+				break
 			}
 			c.makeRoom()
 		}
@@ -90,9 +94,43 @@ func (c *conn) consume(data []byte, wait bool) (rest []byte) {
 			return nil
 		}
 		data = after
+		if op == opPing && c.read.phase == takesFrames {
+			pongs = append(pongs, sealFrame(append(make([]byte, frameHeader, frameHeader+len(payload)), payload...), opPong)...)
+			continue
+		}
+		if op != 0 && len(pongs) > 0 {
+			c.reply(pongs)
+			pongs = nil
+		}
 		c.message(op, payload)
 	}
-	return nil
+	if len(pongs) > 0 {
+		c.reply(pongs)
+	}
+	return rest
+}
+
+// consumePaced is consume for the poller's readers. pause is for how long the connection is not to be read from.
+func (c *conn) consumePaced(data []byte, wait bool) (rest []byte, pause time.Duration) {
+	f := c.h.opt.Floor
+	if f == nil {
+		return c.consume(data, wait), 0
+	}
+	began := f.Now()
+	rest = c.consume(data, wait)
+	f.Worked(&c.read.peer, began)
+	return rest, f.Pause(&c.read.peer)
+}
+
+// rest waits, for the sake of others, or until the hub is closed.
+func (h *Hub) rest(d time.Duration) {
+	if d <= 0 {
+		return
+	}
+	select {
+	case <-h.opt.Floor.After(d):
+	case <-h.group.Context().Done():
+	}
 }
 
 // message handles a message or control frame; op 0 is none.
@@ -112,10 +150,9 @@ func (c *conn) message(op byte, payload []byte) {
 		c.refuse("", wire.NewProblem(wire.InvalidRequest, "frames are text").WithField("opcode", "send JSON in text messages"))
 		c.goodbye(wire.InvalidRequest, "frames are text", 0, closeUnsupported)
 		c.read.phase = awaitsClose
-	case opPing:
-		c.reply(sealFrame(append(make([]byte, frameHeader, frameHeader+len(payload)), payload...), opPong))
 	case opPong:
 		c.ponged.Store(true)
+		c.marks.answer(payload, c.h.now())
 	case opClose:
 		c.read.phase = awaitsClose
 		if !c.end(closeFrame(closeCode(payload), ""), true) {

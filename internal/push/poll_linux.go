@@ -8,6 +8,7 @@ import (
 	"runtime"
 	"sync"
 	"syscall"
+	"time"
 )
 
 // poller tells which of many sockets have something to read, and a few goroutines that read it: an idle connection has neither a goroutine nor a
@@ -172,8 +173,8 @@ func (p *poller) read(context.Context) error {
 
 // begin reads from a new connection. The caller has the turn to read.
 func (p *poller) begin(c *conn, before []byte) {
-	if rest := c.consume(before, false); len(rest) > 0 {
-		c.readAside(bytes.Clone(rest))
+	if rest, pause := c.consumePaced(before, false); len(rest) > 0 || pause > 0 {
+		c.readAside(bytes.Clone(rest), pause)
 		return
 	}
 	r := p.kept.Get().(*pollReader)
@@ -231,9 +232,13 @@ func (r *pollReader) serve(c *conn, wait bool) {
 		}
 		if n > 0 {
 			c.read.heard.Store(true)
-			if rest := c.consume(r.buf[:n], wait); len(rest) > 0 {
-				c.readAside(bytes.Clone(rest))
+			rest, pause := c.consumePaced(r.buf[:n], wait)
+			if len(rest) > 0 || pause > 0 && !wait {
+				c.readAside(bytes.Clone(rest), pause)
 				return
+			}
+			if pause > 0 {
+				c.h.rest(pause)
 			}
 		}
 		switch total += n; {
@@ -242,15 +247,16 @@ func (r *pollReader) serve(c *conn, wait bool) {
 				return
 			}
 		case !wait && total >= readTurn:
-			c.readAside(nil)
+			c.readAside(nil, 0)
 			return
 		}
 	}
 }
 
-// readAside goes on reading on a goroutine of the connection's own: it sends much, or does not take its answers.
-func (c *conn) readAside(rest []byte) {
+// readAside goes on reading after a pause on a goroutine of the connection's own: it sends much, makes much work, or does not take its answers.
+func (c *conn) readAside(rest []byte, pause time.Duration) {
 	c.h.group.Go("push reader", func(context.Context) error {
+		c.h.rest(pause)
 		r := c.h.poll.kept.Get().(*pollReader)
 		c.consume(rest, true)
 		r.serve(c, true)

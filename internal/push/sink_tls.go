@@ -5,6 +5,8 @@ package push
 import (
 	"net"
 	"syscall"
+
+	"laaster/internal/kit/fair"
 )
 
 // encryptedSink writes to TLS over TCP. The socket below is tuned and looked at as one without TLS is.
@@ -17,7 +19,11 @@ type encryptedSink struct {
 // sinkOver returns the sink of a connection that is no TCP itself.
 func (h *Hub) sinkOver(nc net.Conn) sink {
 	if t, ok := nc.(interface{ NetConn() net.Conn }); ok {
-		if below, ok := t.NetConn().(*net.TCPConn); ok {
+		under := t.NetConn()
+		if p, ok := under.(*fair.Conn); ok {
+			under = p.Conn
+		}
+		if below, ok := under.(*net.TCPConn); ok {
 			if raw, err := below.SyscallConn(); err == nil {
 				tuneSocket(raw, h.opt.UnsentBytes)
 				return &encryptedSink{streamSink{nc}, below, raw}

@@ -6,6 +6,8 @@ import (
 	"net"
 	"sync"
 	"syscall"
+
+	"laaster/internal/kit/fair"
 )
 
 // tcpSink writes to a socket without going through a goroutine as long as the kernel takes the bytes.
@@ -34,7 +36,11 @@ func newSending() *sending {
 // newSink returns the sink for a connection, with the socket tuned for frames that should not grow old in its buffer. raw is nil when the
 // poller cannot watch it.
 func (h *Hub) newSink(nc net.Conn) (s sink, raw syscall.RawConn) {
-	tcp, ok := nc.(*net.TCPConn)
+	below := nc
+	if p, ok := nc.(*fair.Conn); ok { // the poller paces by itself
+		below = p.Conn
+	}
+	tcp, ok := below.(*net.TCPConn)
 	if !ok {
 		return h.sinkOver(nc), nil
 	}

@@ -41,20 +41,29 @@ func (c *conn) drained(n int, took int64) {
 		c.smooth()
 		return
 	}
-	if p.line = c.line.Load(); p.line == 0 { // the clock has not measured it
+	if p.line = c.marks.known(); p.line == 0 {
+		p.line = c.line.Load()
+	}
+	if p.line == 0 { // the clock has not measured it
 		p.line = max(1, int64(n)*1000/took)
 	}
 	p.calm = 0
 	if p.raised {
 		p.raised, p.tries = false, min(p.tries+1, mostTries)
 	}
-	next := slowFirst // and clearly longer than a frame takes: then what the client has not read yet becomes less
-	for next < slowMost && next < time.Duration(p.frame)*time.Second/time.Duration(p.line)*3/2 {
+	next := slowFirst
+	for next < slowMost && next < c.longer() {
 		next *= 2
 	}
 	if next = min(next, slowMost); next > p.slower {
 		c.slowDown(next)
 	}
+}
+
+// longer returns clearly more than a frame takes over the line: then what the client has not read yet becomes less. The caller owns out.
+func (c *conn) longer() time.Duration {
+	p := &c.out.pacing
+	return time.Duration(p.frame) * time.Second / time.Duration(p.line) * 3 / 2
 }
 
 // smooth is told that a frame held up nothing. The caller owns out.
@@ -66,7 +75,6 @@ func (c *conn) smooth() {
 	if p.calm++; p.calm < calmFrames<<p.tries {
 		return
 	}
-	p.calm, p.raised = 0, true
 	next := slowFirst
 	for next*2 < p.slower { // the step below
 		next *= 2
@@ -74,6 +82,13 @@ func (c *conn) smooth() {
 	if p.slower == slowFirst {
 		next = 0
 	}
+	if line := c.marks.known(); line > 0 { // no need to try
+		if p.line = line; max(next, slowFirst/2) < c.longer() {
+			p.calm = 0
+			return
+		}
+	}
+	p.calm, p.raised = 0, true
 	c.slowDown(next)
 }
 
@@ -115,7 +130,7 @@ func (c *conn) late() int64 {
 // full reports whether the line of a slow client is busy with what it was sent: what is written now would only wait in the kernel, and be older when
 // it comes. The caller owns out.
 func (c *conn) full() bool {
-	return c.out.pacing.slower > 0 && !c.out.pacing.bulk && c.sink.queued() > c.room()
+	return c.out.pacing.slower > 0 && !c.out.pacing.bulk && (c.marks.due() || c.sink.queued() > c.room())
 }
 
 // awaitLine waits until the line of a slow client has room, and learns from that what it carries. The caller owns out.
@@ -127,8 +142,8 @@ func (c *conn) awaitLine() {
 	left := first
 	c.blocked.Store(true)
 	c.moved.Store(began)
-	for left > c.room() && !c.leaves() {
-		looks := time.Duration(left-c.room()) * time.Second / time.Duration(c.out.pacing.line) / lineLook
+	for (left > c.room() || c.marks.due()) && !c.leaves() {
+		looks := time.Duration(max(0, left-c.room())) * time.Second / time.Duration(c.out.pacing.line) / lineLook
 		select {
 		case <-c.h.clock.After(lineLook * min(max(looks, 1), 4)):
 		case <-c.h.group.Context().Done():
@@ -137,7 +152,9 @@ func (c *conn) awaitLine() {
 		if now < left {
 			c.moved.Store(c.h.now())
 		}
-		left = now
+		if left = now; time.Duration(c.h.now()-c.moved.Load())*time.Millisecond > c.h.opt.StallTimeout/2 { // it may read on, and not say so
+			c.marks.giveUp()
+		}
 	}
 	c.blocked.Store(false)
 	c.drained(first-left, c.h.now()-began)

@@ -2,6 +2,7 @@ package push
 
 import (
 	"bytes"
+	"encoding/binary"
 	"fmt"
 	"net"
 	"regexp"
@@ -128,6 +129,12 @@ func (b *bench) rested(c *conn, s *lineSink) {
 // way to it: its own buffer, a little in the kernel here, and a frame. Age is counted in bytes that it has read since something newer was there, so it
 // does not depend on how fast the test runs.
 func TestThinLine(t *testing.T) {
+	t.Run("answers no pings", func(t *testing.T) { thinLine(t, false) })
+	t.Run("answers pings", func(t *testing.T) { thinLine(t, true) })
+}
+
+// thinLine: a client that answers pings does so when it has read up to them, so that it has no more before it than the frame that it reads.
+func thinLine(t *testing.T, answers bool) {
 	const (
 		step     = 20 * time.Millisecond
 		perStep  = 41       // bytes: 2 KB/s
@@ -135,9 +142,12 @@ func TestThinLine(t *testing.T) {
 		here     = 16 << 10 // the kernel's buffer
 		there    = 8 << 10  // the client's own
 		underWay = here + there + 1<<10
-		later    = there + 3<<10 // and two frames of all rows: a minute's worth of changes is 900 KiB
-		warm     = 1000          // steps until the line is known
+		warm     = 1000 // steps until the line is known
 	)
+	later := there + 3<<10 // and two frames of all rows: a minute's worth of changes is 900 KiB
+	if answers {
+		later = 3 << 10
+	}
 	b := newBench(t, Options{}, 0)
 	sink := newLineSink(here, there)
 	c := newConn(webSocket, auth.Anonymous())
@@ -150,7 +160,7 @@ func TestThinLine(t *testing.T) {
 	c.hello(&wire.HelloFrame{Subscribe: []wire.Subscription{{ID: "a", View: "tally"}}})
 	pad := strings.Repeat("x", 200)
 	position := regexp.MustCompile(`"epoch","position":"a+\.0-(\d+)"`)
-	var got []byte
+	var got, raw []byte
 	read, frames := 0, 0
 	readAt := []int{0} // what was read when an epoch was applied
 	oldest := [2]int{}
@@ -164,6 +174,25 @@ func TestThinLine(t *testing.T) {
 		more := sink.read(perStep)
 		read += len(more)
 		got = append(got, more...)
+		if answers {
+			raw = append(raw, more...)
+			for len(raw) > 2 {
+				size, head := int(raw[1]), 2
+				if size == 126 {
+					if len(raw) < 4 {
+						break
+					}
+					size, head = int(binary.BigEndian.Uint16(raw[2:])), 4
+				}
+				if len(raw) < head+size {
+					break
+				}
+				if raw[0] == 0x80|opPing {
+					c.consume(clientFrame(opPong, true, raw[head:head+size]), false)
+				}
+				raw = raw[head+size:]
+			}
+		}
 		at := position.FindAllSubmatchIndex(got, -1)
 		if len(at) == 0 {
 			continue

@@ -39,9 +39,9 @@ func pairs() int {
 
 // under attacks a server, with good clients beside.
 func under(t *testing.T, x *victim, attacks []attack) {
-	for _, a := range attacks {
+	for i, a := range attacks {
 		t.Run(a.name, func(t *testing.T) {
-			x.t = t
+			x.t, x.from = t, fmt.Sprintf("127.0.0.%d", attackers+i)
 			if a.prepare != nil {
 				if err := a.prepare(x); err != nil {
 					t.Fatal(err)

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 )
@@ -225,15 +226,21 @@ func jsonBombs(x *victim) error {
 	return nil
 }
 
-// inflation sends what would become large: nothing is inflated, over HTTP as over a WebSocket.
-func inflation(x *victim) error {
-	var b bytes.Buffer
+// bomb is 64 MiB of spaces as 64 KiB of gzip.
+var bomb = sync.OnceValue(func() string {
+	var b strings.Builder
 	z := gzip.NewWriter(&b)
 	_, _ = z.Write(bytes.Repeat([]byte(" "), 64<<20))
 	_ = z.Close()
+	return b.String()
+})
+
+// inflation sends what would become large: nothing is inflated, over HTTP as over a WebSocket.
+func inflation(x *victim) error {
+	b := bomb()
 	for _, coding := range []string{"gzip", "GZIP", "deflate", "br", "zstd", "gzip, gzip", "identity, gzip"} {
 		text := fmt.Sprintf("POST /v1/tables/votes HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Encoding: %s\r\nContent-Length: %d\r\n\r\n%s",
-			coding, b.Len(), b.String())
+			coding, len(b), b)
 		if err := x.answers(text, "415"); err != nil {
 			return err
 		}

@@ -49,14 +49,16 @@ const quick = "durability: buffered\nscrub: {rate: 0B}\nlimits: {request_header:
 // LAASTER_DOOR_PAIRS there are none: attacks are to be answered, not cut off.
 const rates = ", rates: {exempt: [], address: {messages: 300/s, query: 200/s, connections: 5/s burst 100, subscriptions: 20/s burst 500, replay: 4MiB/s burst 32MiB, open: 100}}}\n"
 
-// attackerAddress is where attacks come from: what a server holds against one address must not meet the good clients, who come from 127.0.0.1.
-const attackerAddress = "127.0.0.66"
+// attackers is where the first attack comes from, and each further one from the address behind: what a server holds against one must not meet the next one, nor the
+// good clients, who come from 127.0.0.1.
+const attackers = 66
 
 // victim is a server under attack.
 type victim struct {
 	*testkit.Server
 	t    testing.TB
 	addr string // of the public listener
+	from string // where the attack comes from
 	good *goodClients
 	// authorization of the good clients; "": none.
 	token string
@@ -76,10 +78,10 @@ func startVictim(t testing.TB, sql, settings string, files map[string][]byte) *v
 	}
 	put(t, dir, "app.sql", []byte(sql))
 	if pairs() > 0 {
-		settings = strings.Replace(settings, "}\n", rates, 1)
+		settings = strings.Replace(settings, "stall: 1s}\n", "stall: 1s"+rates, 1)
 	}
 	put(t, dir, "laaster.yaml", []byte(settings))
-	x := &victim{Server: testkit.StartServer(t, dir, t.TempDir()), t: t}
+	x := &victim{Server: testkit.StartServer(t, dir, t.TempDir()), t: t, from: "127.0.0.1"}
 	_, x.addr, _ = strings.Cut(x.URL, "://")
 	return x
 }
@@ -93,7 +95,7 @@ func put(t testing.TB, dir, name string, b []byte) {
 
 // dial connects as the attacker does.
 func (x *victim) dial() (net.Conn, error) {
-	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(attackerAddress)}, Timeout: 10 * time.Second}
+	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(x.from)}, Timeout: 10 * time.Second}
 	c, err := d.Dial("tcp", x.addr)
 	if err != nil {
 		return nil, err

@@ -1,0 +1,157 @@
+// Package fair keeps one connection from taking more than an eighth of the processors for itself while others are there: who made a server with two of them
+// work is read from again after three times as long. What a connection sends meanwhile waits in the kernel, and then at the sender.
+//
+// Without it two connections that always have something to read keep two processors busy, and the Go runtime then looks for readiness of other sockets only
+// every 10 ms (sysmon): that is what everybody else waits. A processor that is idle looks at once.
+package fair
+
+import (
+	"net"
+	"sync/atomic"
+	"time"
+
+	"laaster/internal/kit/run"
+)
+
+const (
+	part    = 8                      // what one peer may take of the processors: the reciprocal
+	least   = time.Millisecond       // shorter pauses are put off
+	longest = 100 * time.Millisecond // of one pause
+	alone   = time.Second            // who was the only one for so long is not paced
+	most    = 5 * time.Millisecond   // what counts of one piece of work: some of it may have been waiting
+)
+
+// Floor is what peers share. Its methods can be called by several goroutines.
+type Floor struct {
+	clock    run.Clock
+	rest     int64                // how long a peer rests, in times of what it made work
+	last     atomic.Pointer[Peer] // who worked last
+	switched atomic.Int64         // since when it is the only one, unix nanoseconds
+}
+
+// NewFloor returns a floor without peers, for a process that has so many processors. With eight or more nobody rests: one connection cannot take more than its part.
+func NewFloor(clock run.Clock, processors int) *Floor {
+	return &Floor{clock: clock, rest: int64(max(0, part/max(1, processors)-1))}
+}
+
+// Now returns the time, for Worked.
+func (f *Floor) Now() time.Time { return f.clock.Now() }
+
+// After is time.After for a pause.
+func (f *Floor) After(pause time.Duration) <-chan time.Time { return f.clock.After(pause) }
+
+// Peer is one of those who make a server work. The zero value is one that has done nothing. Its methods can be called by several goroutines.
+type Peer struct {
+	due atomic.Int64 // when it has rested enough, unix nanoseconds
+}
+
+// Worked says that a peer made the server work from began until now, and returns the time.
+func (f *Floor) Worked(p *Peer, began time.Time) time.Time {
+	now := f.clock.Now()
+	f.add(p, now, now.Sub(began))
+	return now
+}
+
+func (f *Floor) add(p *Peer, now time.Time, took time.Duration) {
+	at := now.UnixNano()
+	if f.last.Load() != p {
+		f.last.Store(p)
+		f.switched.Store(at)
+	} else if at-f.switched.Load() > int64(alone) {
+		return
+	}
+	for {
+		due := p.due.Load()
+		if p.due.CompareAndSwap(due, max(due, at)+f.rest*int64(min(took, most))) {
+			return
+		}
+	}
+}
+
+// Pause returns how long a peer is not to be read from, 0 when it may be.
+func (f *Floor) Pause(p *Peer) time.Duration {
+	due := p.due.Load()
+	if due == 0 {
+		return 0
+	}
+	owes := time.Duration(due - f.clock.Now().UnixNano())
+	if owes < least {
+		return 0
+	}
+	return min(owes, longest)
+}
+
+// Listener paces the connections that it accepts.
+type Listener struct {
+	net.Listener
+	Floor *Floor
+	// Encrypted says that all that comes is TLS: decrypting and reading frames is work as well, and only the time between two reads tells of it.
+	Encrypted bool
+}
+
+// Accept implements net.Listener.
+func (l *Listener) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return &Conn{Conn: c, floor: l.Floor, between: l.Encrypted}, nil
+}
+
+// Conn is a connection that is paced when it is read from. One goroutine at a time reads, as package net's users do.
+type Conn struct {
+	net.Conn
+	Peer
+	floor   *Floor
+	between bool
+	ended   time.Time // the last read, if it found something there
+}
+
+// there is how long a read takes at most that did not wait.
+const there = 20 * time.Microsecond
+
+// Read implements net.Conn.
+func (c *Conn) Read(b []byte) (int, error) {
+	began := c.floor.clock.Now()
+	if c.between && !c.ended.IsZero() {
+		c.floor.add(&c.Peer, began, began.Sub(c.ended))
+	}
+	if pause := c.floor.Pause(&c.Peer); pause > 0 {
+		<-c.floor.clock.After(pause)
+		began = c.floor.clock.Now()
+	}
+	n, err := c.Conn.Read(b)
+	c.ended = c.floor.clock.Now()
+	if c.ended.Sub(began) > there {
+		c.ended = time.Time{}
+	}
+	return n, err
+}
+
+// Begin returns the time, for Worked.
+func (c *Conn) Begin() time.Time { return c.floor.Now() }
+
+// Worked says that the connection made the server work since began.
+func (c *Conn) Worked(began time.Time) { c.floor.Worked(&c.Peer, began) }
+
+// CloseWrite closes the writing half where there is one: package http does so before it closes, so that its last answer is read.
+func (c *Conn) CloseWrite() error {
+	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
+		return half.CloseWrite()
+	}
+	return nil
+}
+
+// Of returns the paced connection below c, nil when there is none.
+func Of(c net.Conn) *Conn {
+	for {
+		if p, ok := c.(*Conn); ok {
+			return p
+		}
+		over, ok := c.(interface{ NetConn() net.Conn })
+		if !ok {
+			return nil
+		}
+		c = over.NetConn()
+	}
+}
