@@ -22,6 +22,8 @@ type Options struct {
 	Exempt []netip.Prefix
 	// Cut is told of each caller that is cut, a few in a minute at most: how many others there were before is in skipped. Default: nobody is told.
 	Cut func(p auth.Principal, fault Fault, until time.Time, skipped int)
+	// Slowed is told of each caller that has many points and comes too fast, once a minute, likewise.
+	Slowed func(p auth.Principal, skipped int)
 }
 
 // Guard decides. Its methods may be called concurrently and do not wait.

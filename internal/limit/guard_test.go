@@ -16,10 +16,11 @@ import (
 
 // bench is a guard with a clock that is moved by hand.
 type bench struct {
-	t     *testing.T
-	clock *run.Manual
-	guard *Guard
-	cut   []string
+	t      *testing.T
+	clock  *run.Manual
+	guard  *Guard
+	cut    []string
+	slowed []string
 }
 
 func newBench(t *testing.T, rates app.Rates, abuse app.Abuse, def *app.Definition) *bench {
@@ -31,6 +32,9 @@ func newBench(t *testing.T, rates app.Rates, abuse app.Abuse, def *app.Definitio
 	b.guard = New(Options{Clock: b.clock, Rates: rates, Abuse: abuse, Exempt: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")},
 		Cut: func(p auth.Principal, f Fault, until time.Time, skipped int) {
 			b.cut = append(b.cut, fmt.Sprintf("%s for %s until +%s, %d more", Describe(p), f, until.Sub(b.clock.Now()), skipped))
+		},
+		Slowed: func(p auth.Principal, skipped int) {
+			b.slowed = append(b.slowed, fmt.Sprintf("%s, %d more", Describe(p), skipped))
 		}})
 	if def != nil {
 		b.guard.Use(def)
@@ -277,7 +281,13 @@ func TestAbuse(t *testing.T) {
 	g.Fault(a1, BadToken)
 	b.passes("two bad tokens", 100, ask(a1), "")
 	g.Misread(a1, wire.InvalidJSON)
+	if len(b.slowed) != 0 {
+		t.Errorf("slowed too early: %q", b.slowed)
+	}
 	b.passes("slowed", 10, ask(a1), "200ms")
+	if _ = g.Ask(a1, 1); len(b.slowed) != 1 || b.slowed[0] != "address 192.0.2.1, 0 more" {
+		t.Errorf("told of %q", b.slowed)
+	}
 	b.passes("another address", 100, ask(a2), "")
 	b.passes("subjects at the address", 100, ask(ada), "")
 	if _, end := g.Frame(a1, 1); end || g.Cut(a1) != nil {

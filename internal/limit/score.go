@@ -44,6 +44,7 @@ const (
 	scoreKey = 100 + iota
 	cutKey
 	slowKey
+	slowToldKey
 	churnKey
 	floodKey
 )
@@ -55,18 +56,21 @@ type scores struct {
 	latest atomic.Int64 // when the last point of anybody is forgiven
 	clock  func() int64
 	point  pace
-	told   struct {
-		sync.Mutex
-		minute  int64
-		count   int
-		skipped int
-	}
-	kinds [faults]atomic.Int64
-	cuts  atomic.Int64
-	slows atomic.Int64
+	told   [2]telling // of cuts, of slowed callers
+	kinds  [faults]atomic.Int64
+	cuts   atomic.Int64
+	slows  atomic.Int64
 }
 
-const cutsTold = 10 // in a minute
+// telling bounds how many are told.
+type telling struct {
+	sync.Mutex
+	minute  int64
+	count   int
+	skipped int
+}
+
+const mostTold = 10 // in a minute
 
 func (s *scores) begin(opt *Options, keys int) {
 	s.opt, s.table, s.point = opt, newTable(max(keys/8, 1000)), paceOf(app.Rate{Count: 1, Per: time.Second, Burst: 1})
@@ -150,6 +154,13 @@ func (g *Guard) slow(c caller, now int64) *wire.Problem {
 		return nil
 	}
 	s.slows.Add(1)
+	if x := s.table.place(mixed(c.key, slowToldKey), now, false); g.opt.Slowed != nil {
+		if old := x.at.Load(); old <= now && x.at.CompareAndSwap(old, now+int64(time.Minute)) {
+			if skipped, tell := s.told[1].tell(now); tell {
+				g.opt.Slowed(c.p, skipped)
+			}
+		}
+	}
 	g.fault(c, Impatient, 1, now)
 	return later(wait, "too much of what came from "+c.who()+" was refused: only a few requests a second are answered").
 		WithHint("correct what is sent; laaster.yaml has limits.abuse for what counts")
@@ -160,24 +171,24 @@ func (g *Guard) fault(c caller, f Fault, n int, now int64) {
 	if c.exempt || !g.scores.fault(c, f, n, now) || g.opt.Cut == nil {
 		return
 	}
-	if skipped, tell := g.scores.tell(now); tell {
+	if skipped, tell := g.scores.told[0].tell(now); tell {
 		g.opt.Cut(c.p, f, g.opt.Clock.Now().Add(time.Duration(g.opt.Abuse.CutFor)), skipped)
 	}
 }
 
-// tell reports whether one more cut is told, and how many were not since the last one.
-func (s *scores) tell(now int64) (skipped int, tell bool) {
-	s.told.Lock()
-	defer s.told.Unlock()
-	if minute := now / int64(time.Minute); s.told.minute != minute {
-		s.told.minute, s.told.count = minute, 0
+// tell reports whether one more is told, and how many were not since the last one.
+func (t *telling) tell(now int64) (skipped int, tell bool) {
+	t.Lock()
+	defer t.Unlock()
+	if minute := now / int64(time.Minute); t.minute != minute {
+		t.minute, t.count = minute, 0
 	}
-	if s.told.count == cutsTold {
-		s.told.skipped++
+	if t.count == mostTold {
+		t.skipped++
 		return 0, false
 	}
-	s.told.count++
-	skipped, s.told.skipped = s.told.skipped, 0
+	t.count++
+	skipped, t.skipped = t.skipped, 0
 	return skipped, true
 }
 

@@ -15,7 +15,7 @@ import (
 // openLimits makes what bounds callers. Tables' own rates come with the definition.
 func (n *Node) openLimits() {
 	s := &n.opt.Settings
-	n.limits = limit.New(limit.Options{Clock: n.opt.Clock, Rates: s.Limits.Rates, Abuse: s.Limits.Abuse, Exempt: s.Exempted(), Cut: n.cut})
+	n.limits = limit.New(limit.Options{Clock: n.opt.Clock, Rates: s.Limits.Rates, Abuse: s.Limits.Abuse, Exempt: s.Exempted(), Cut: n.cut, Slowed: n.slowed})
 	n.metrics.Collect(limitCollector{n.limits, limitDescs()})
 }
 
@@ -24,6 +24,14 @@ func (n *Node) cut(p auth.Principal, fault limit.Fault, until time.Time, skipped
 	n.opt.Logger.Warn("a caller is cut for a while", "caller", limit.Describe(p), "fault", fault.String(), "until", until, "others_not_told", skipped)
 	record := n.act(p.Subject, p.Role, "cut", limit.Describe(p), "done")
 	record.Details, _ = json.Marshal(map[string]any{"fault": fault.String(), "until": until.UTC().Format(time.RFC3339), "others": skipped}) // of plain values
+	n.told(record)
+}
+
+// slowed records that a caller is answered a few times a second only.
+func (n *Node) slowed(p auth.Principal, skipped int) {
+	n.opt.Logger.Warn("a caller is slowed", "caller", limit.Describe(p), "others_not_told", skipped)
+	record := n.act(p.Subject, p.Role, "slow", limit.Describe(p), "done")
+	record.Details, _ = json.Marshal(map[string]any{"others": skipped}) // of plain values
 	n.told(record)
 }
 

@@ -378,14 +378,13 @@ func TestAbuse(t *testing.T) {
 
 // TestAbuseOfSubject cuts a subject that does harm with a good token: neither its address nor anybody else there.
 func TestAbuseOfSubject(t *testing.T) {
-	dir, s := t.TempDir(), settingsFor(t.TempDir(), "memory")
+	dir, s := t.TempDir(), settingsFor(filepath.Join(t.TempDir(), "data"), "embedded")
 	var token func(string) string
 	s.Auth, token = issued(t, dir)
 	s.Limits.Rates.Exempt = []string{}
 	s.Limits.Abuse = app.Abuse{Slow: 20, Cut: 50, CutFor: app.Duration(time.Hour)}
 	writeApp(t, dir, limitsSQL)
 	l := &crowd{life: start(t, dir, s)}
-	defer l.end()
 	bad, ada, anon := l.guest("127.0.0.1", token("bad")), l.guest("127.0.0.1", token("ada")), l.guest("127.0.0.1", "")
 	live, _ := bad.dial("")
 	slowed := 0
@@ -410,4 +409,14 @@ func TestAbuseOfSubject(t *testing.T) {
 	}
 	ada.gets("another subject", "POST", "/v1/tables/notes", `{"a":"x"}`, repeat(200, 30)...)
 	anon.gets("the address", "POST", "/v1/tables/notes", `{"a":"x"}`, repeat(200, 30)...)
+	l.end()
+	var told []string
+	for _, act := range acts(t, dir, AuditOptions{Settings: s}) {
+		if strings.Contains(act, " slow ") || strings.Contains(act, " cut ") {
+			told = append(told, act)
+		}
+	}
+	if len(told) != 2 || !strings.Contains(told[0], `slow subject "`) || !strings.Contains(told[1], `cut subject "`) {
+		t.Errorf("the audit trail tells of %q", told)
+	}
 }
