@@ -52,8 +52,18 @@ type front struct {
 
 // ServeHTTP implements http.Handler.
 func (f *front) ServeHTTP(w http.ResponseWriter, q *http.Request) {
-	if c, ok := q.Context().Value(pacedKey{}).(*fair.Conn); ok && !waits(q) {
-		defer c.Worked(c.Begin())
+	if c, ok := q.Context().Value(pacedKey{}).(*fair.Conn); ok {
+		defer func() {
+			if q.Context().Err() == nil { // else it was taken back, and asked for nothing
+				c.Asked()
+			}
+		}()
+		if q.Body != nil && q.Body != http.NoBody {
+			q.Body = &fair.Body{ReadCloser: q.Body, Conn: c}
+		}
+		if !waits(q) {
+			defer c.Worked(c.Begin())
+		}
 	}
 	id := newID()
 	q = q.WithContext(context.WithValue(q.Context(), requestKey{}, id))

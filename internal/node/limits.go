@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"encoding/json"
+	"net"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -33,6 +34,15 @@ func (n *Node) slowed(p auth.Principal, skipped int) {
 	record := n.act(p.Subject, p.Role, "slow", limit.Describe(p), "done")
 	record.Details, _ = json.Marshal(map[string]any{"others": skipped}) // of plain values
 	n.told(record)
+}
+
+// late has new connections wait that come from an address that is cut. They are not refused: a token may come on one.
+func (n *Node) late(c net.Conn) time.Duration {
+	from := auth.Anonymous()
+	if from.From = addressOf(c); n.limits.Cut(from) == nil {
+		return 0
+	}
+	return mostLinger * time.Millisecond
 }
 
 // distrust counts a token that is not genuine, for the address that it came from: whoever it names has not sent it. One that has expired was genuine.

@@ -248,7 +248,7 @@ func (n *Node) newPublic(addr string, l net.Listener, next http.Handler) (*http.
 		entry.hsts = "max-age=" + strconv.Itoa(int(hsts.Seconds()))
 	}
 	server, bound := newServer(entry, s, n.opt.Logger), newSockets(l, s.Limits.Sockets, n.opt.Clock, n.metrics)
-	server.ConnState, bound.floor = bound.count, n.floor
+	server.ConnState, bound.floor, bound.late = bound.count, n.floor, n.late
 	if !s.PlainHTTP { // else the address is a proxy's
 		bound.each = s.Limits.AddressSockets
 	}

@@ -23,11 +23,12 @@ const spareFiles = 256
 // instead would let idle ones keep everybody out.
 type sockets struct {
 	net.Listener
-	limit     int64        // HTTP connections
-	each      int          // of these from one address; 0: as many
-	files     int64        // HTTP and live connections together; 0: as many as there are
-	encrypted bool         // by TLS: a refusal in words could not be read
-	floor     *fair.Floor  // that its connections share; nil: they are not paced
+	limit     int64       // HTTP connections
+	each      int         // of these from one address; 0: as many
+	files     int64       // HTTP and live connections together; 0: as many as there are
+	encrypted bool        // by TLS: a refusal in words could not be read
+	floor     *fair.Floor // that its connections share; nil: they are not paced
+	late      func(net.Conn) time.Duration
 	open      atomic.Int64 // HTTP connections, without those that became WebSockets
 	live      atomic.Pointer[func() int]
 	clock     run.Clock
@@ -52,7 +53,7 @@ func newSockets(l net.Listener, limit int, clock run.Clock, metrics *observe.Met
 func (s *sockets) serve(server *http.Server) error {
 	l := net.Listener(s)
 	if s.floor != nil {
-		l = &fair.Listener{Listener: s, Floor: s.floor, Encrypted: s.encrypted}
+		l = &fair.Listener{Listener: s, Floor: s.floor, Encrypted: s.encrypted, Late: s.late}
 		server.ConnContext = func(ctx context.Context, c net.Conn) context.Context {
 			return context.WithValue(ctx, pacedKey{}, fair.Of(c))
 		}

@@ -21,6 +21,7 @@ func (h *Hub) sinkOver(nc net.Conn) sink {
 	if t, ok := nc.(interface{ NetConn() net.Conn }); ok {
 		under := t.NetConn()
 		if p, ok := under.(*fair.Conn); ok {
+			p.Free()
 			under = p.Conn
 		}
 		if below, ok := under.(*net.TCPConn); ok {

@@ -6,6 +6,9 @@
 package fair
 
 import (
+	"errors"
+	"io"
+	"math"
 	"net"
 	"sync/atomic"
 	"time"
@@ -16,9 +19,14 @@ import (
 const (
 	part    = 8                      // what one peer may take of the processors: the reciprocal
 	least   = time.Millisecond       // shorter pauses are put off
-	longest = 100 * time.Millisecond // of one pause
+	longest = 100 * time.Millisecond // that a peer may owe for work
 	alone   = time.Second            // who was the only one for so long is not paced
 	most    = 5 * time.Millisecond   // what counts of one piece of work: some of it may have been waiting
+	noisy   = 64 << 10               // bytes that came and were no part of a request: frames that ask for nothing, or bodies that nobody has read yet
+	costly  = 50 * time.Nanosecond   // of work for a byte: bodies take a twentieth of it, 16 KiB of the smallest frames milliseconds, in which nobody else is heard
+	quiet   = 2 * time.Second        // what who sends noise that is costly rests for each read
+	taken   = 16                     // bytes of answers that one of noise is allowed for
+	tooMuch = 2 << 20                // of noise, and the connection is over; HTTP/2 lets a client send 1 MiB of bodies that nobody reads yet
 )
 
 // Floor is what peers share. Its methods can be called by several goroutines.
@@ -52,6 +60,7 @@ func (f *Floor) Worked(p *Peer, began time.Time) time.Time {
 	return now
 }
 
+// add says that a peer made so much work until now.
 func (f *Floor) add(p *Peer, now time.Time, took time.Duration) {
 	at := now.UnixNano()
 	if f.last.Load() != p {
@@ -62,7 +71,8 @@ func (f *Floor) add(p *Peer, now time.Time, took time.Duration) {
 	}
 	for {
 		due := p.due.Load()
-		if p.due.CompareAndSwap(due, max(due, at)+f.rest*int64(min(took, most))) {
+		next := max(due, at) + f.rest*int64(min(took, most))
+		if p.due.CompareAndSwap(due, max(due, min(next, at+int64(longest)))) {
 			return
 		}
 	}
@@ -78,15 +88,18 @@ func (f *Floor) Pause(p *Peer) time.Duration {
 	if owes < least {
 		return 0
 	}
-	return min(owes, longest)
+	return owes
 }
 
 // Listener paces the connections that it accepts.
 type Listener struct {
 	net.Listener
 	Floor *Floor
-	// Encrypted says that all that comes is TLS: decrypting and reading frames is work as well, and only the time between two reads tells of it.
+	// Encrypted says that all that comes is TLS: decrypting and reading frames is work as well, and only the time between two reads tells of it. And what
+	// comes may be frames that ask for nothing.
 	Encrypted bool
+	// Late says for how long a new connection is not to be read from. Default: nobody is late.
+	Late func(net.Conn) time.Duration
 }
 
 // Accept implements net.Listener.
@@ -95,7 +108,13 @@ func (l *Listener) Accept() (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Conn{Conn: c, floor: l.Floor, between: l.Encrypted}, nil
+	p := &Conn{Conn: c, floor: l.Floor, between: l.Encrypted}
+	if l.Late != nil {
+		if late := l.Late(c); late > 0 {
+			p.due.Store(l.Floor.Now().Add(late).UnixNano())
+		}
+	}
+	return p, nil
 }
 
 // Conn is a connection that is paced when it is read from. One goroutine at a time reads, as package net's users do.
@@ -104,8 +123,13 @@ type Conn struct {
 	Peer
 	floor   *Floor
 	between bool
-	ended   time.Time // the last read, if it found something there
+	ended   time.Time    // the last read, if it found something there
+	last    int          // bytes of it
+	noise   atomic.Int64 // bytes since a part of a request came
 }
+
+// ErrNoise says that a connection sent too much that is no part of a request.
+var ErrNoise = errors.New("frames that ask for nothing")
 
 // there is how long a read takes at most that did not wait.
 const there = 20 * time.Microsecond
@@ -113,14 +137,26 @@ const there = 20 * time.Microsecond
 // Read implements net.Conn.
 func (c *Conn) Read(b []byte) (int, error) {
 	began := c.floor.clock.Now()
-	if c.between && !c.ended.IsZero() {
-		c.floor.add(&c.Peer, began, began.Sub(c.ended))
+	if c.between {
+		noise := c.noise.Load()
+		if noise > tooMuch {
+			return 0, ErrNoise
+		}
+		if !c.ended.IsZero() {
+			took := began.Sub(c.ended)
+			c.floor.add(&c.Peer, began, took)
+			if noise > noisy && took > time.Duration(c.last)*costly {
+				c.due.Store(began.Add(quiet).UnixNano())
+			}
+		}
 	}
 	if pause := c.floor.Pause(&c.Peer); pause > 0 {
 		<-c.floor.clock.After(pause)
 		began = c.floor.clock.Now()
 	}
 	n, err := c.Conn.Read(b)
+	c.last = n
+	c.noise.Add(int64(n))
 	c.ended = c.floor.clock.Now()
 	if c.ended.Sub(began) > there {
 		c.ended = time.Time{}
@@ -133,6 +169,36 @@ func (c *Conn) Begin() time.Time { return c.floor.Now() }
 
 // Worked says that the connection made the server work since began.
 func (c *Conn) Worked(began time.Time) { c.floor.Worked(&c.Peer, began) }
+
+// Write implements net.Conn. Who takes much says so, now and then (HTTP/2's windows): that is no noise.
+func (c *Conn) Write(b []byte) (int, error) {
+	n, err := c.Conn.Write(b)
+	if noise := c.noise.Load(); noise > 0 {
+		c.noise.Add(-min(noise, int64(n/taken)))
+	}
+	return n, err
+}
+
+// Asked says that a part of a request has come.
+func (c *Conn) Asked() { c.noise.Store(0) }
+
+// Free says that what comes from now on is no HTTP: nothing of it is noise.
+func (c *Conn) Free() { c.noise.Store(math.MinInt64) }
+
+// Body is a request's body whose bytes are parts of the request.
+type Body struct {
+	io.ReadCloser
+	Conn *Conn
+}
+
+// Read implements io.Reader.
+func (b *Body) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if n > 0 {
+		b.Conn.Asked()
+	}
+	return n, err
+}
 
 // CloseWrite closes the writing half where there is one: package http does so before it closes, so that its last answer is read.
 func (c *Conn) CloseWrite() error {

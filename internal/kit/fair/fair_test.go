@@ -1,8 +1,11 @@
 package fair
 
 import (
+	"context"
+	"errors"
 	"io"
 	"net"
+	"strings"
 	"testing"
 	"time"
 
@@ -66,6 +69,52 @@ func TestManyProcessors(t *testing.T) {
 		if got := f.Pause(&p); got != want*time.Millisecond {
 			t.Errorf("with %d processors it rests %v", processors, got)
 		}
+	}
+}
+
+// TestNoise: who sends much that is no part of a request rests longer, and is cut in the end. Bytes of bodies, and of what is no HTTP, are none.
+func TestNoise(t *testing.T) {
+	for _, c := range []struct {
+		name    string
+		between func(*Conn)
+		cut     bool
+	}{
+		{"noise", func(*Conn) {}, true},
+		{"requests", (*Conn).Asked, false},
+		{"downloads", func(c *Conn) { _, _ = c.Write(make([]byte, 2<<20)) }, false},
+		{"small answers", func(c *Conn) { _, _ = c.Write(make([]byte, 100)) }, true},
+		{"bodies", func(c *Conn) { _, _ = (&Body{io.NopCloser(strings.NewReader("x")), c}).Read(make([]byte, 1)) }, false},
+	} {
+		near, far := net.Pipe()
+		conn := &Conn{Conn: near, floor: NewFloor(run.System{}, 8), between: true}
+		g := run.New(t.Context())
+		g.Go("taker", func(context.Context) error {
+			_, err := io.Copy(io.Discard, far)
+			return err
+		})
+		g.Go("sender", func(context.Context) error {
+			for b := make([]byte, 64<<10); ; {
+				if _, err := far.Write(b); err != nil {
+					return nil
+				}
+			}
+		})
+		b, total := make([]byte, 64<<10), 0
+		var err error
+		for ; err == nil && total < 2*tooMuch; c.between(conn) {
+			var n int
+			n, err = conn.Read(b)
+			total += n
+		}
+		if cut := errors.Is(err, ErrNoise); cut != c.cut || err != nil && !cut {
+			t.Errorf("%s: %d bytes, then %v", c.name, total, err)
+		}
+		conn.Free()
+		if _, err := conn.Read(b); err != nil {
+			t.Errorf("%s: no HTTP any more, and %v", c.name, err)
+		}
+		_, _ = near.Close(), far.Close()
+		_ = g.Wait()
 	}
 }
 

@@ -110,6 +110,7 @@ func decoders() map[string]string {
 		"internal/node *watched.Read":            "- a file that says when its reader is slow",
 		"internal/kit/disk OS.Open":              "- opens files",
 		"internal/kit/fair *Conn.Read":           "- passes bytes on",
+		"internal/kit/fair *Body.Read":           "- passes bytes on",
 		"internal/kit/disk/simdisk *Disk.Open":   "- opens files of tests",
 		"internal/kit/disk/simdisk *file.ReadAt": "- reads files of tests",
 	}
