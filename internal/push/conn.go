@@ -314,7 +314,7 @@ func (c *conn) produce(light bool) (bufs [][]byte, heavy bool) {
 	if ping {
 		bufs = append(slices.Clip(bufs), []byte{0x80 | opPing, 0})
 	}
-	if p := &c.out.pacing; p.slower > 0 && !p.bulk && len(bufs) > 0 && c.enc == webSocket {
+	if p := &c.out.pacing; p.slower > 0 && !p.bulk && len(bufs) > 0 && c.enc == webSocket && c.marks.used() && !c.h.deaf {
 		bufs = append(slices.Clip(bufs), c.marks.send(length(bufs), c.h.now()))
 	}
 	return bufs, heavy

@@ -207,6 +207,7 @@ func newBenchOf(t *testing.T, opt Options, ringBytes int, rels []*expr.Relation)
 		t.Fatal(err)
 	}
 	b.hub = hub
+	hub.deaf = true
 	t.Cleanup(func() {
 		hub.Drain()
 		for _, c := range hub.connections() {

@@ -22,6 +22,7 @@ type Hub struct {
 	store   *view.Store
 	era     atomic.Pointer[era]
 	clock   run.Clock
+	deaf    bool // no client answers pings, as those of some tests: none is asked to
 	metrics *observe.Metrics
 	signals *signals
 	group   *run.Group

@@ -149,6 +149,7 @@ func thinLine(t *testing.T, answers bool) {
 		later = 3 << 10
 	}
 	b := newBench(t, Options{}, 0)
+	b.hub.deaf = false
 	sink := newLineSink(here, there)
 	c := newConn(webSocket, auth.Anonymous())
 	c.sink = sink
