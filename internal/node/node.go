@@ -271,11 +271,16 @@ func listenError(which, flag, addr string, err error) error {
 }
 
 // serve starts the loops and opens the public surface.
-func (n *Node) serve() error {
+func (n *Node) serve() (err error) {
+	defer func() {
+		if damage := caught(recover()); damage != nil { // of a page that was not needed before, such as that of what is due next
+			n.mistrustCheckpoints(damage)
+			err = unreadable(damage)
+		}
+	}()
 	limits := &n.opt.Settings.Limits
 	n.writer = ingest.NewWriter(n.shard, n.opt.Clock, n.metrics, n.batches, int(limits.Pending), time.Duration(limits.PendingWait))
 	n.writer.Reopen = n.reopenLog
-	var err error
 	n.door, err = ingest.NewDoor(ingest.Options{
 		Tables: n.program.Load().Relations, Rules: &n.rules, Writer: n.writer, Clock: n.opt.Clock, Metrics: n.metrics, Limiter: n.limits, Ack: string(n.shard.Level()),
 		Limits: ingest.Limits{Row: int(limits.Row), Body: int(limits.Body), Inflated: int(limits.Inflated), DedupeMemory: int(limits.DedupeMemory), Requests: int(limits.Requests),
