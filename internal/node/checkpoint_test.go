@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"laaster/app"
+	"laaster/internal/checkpoint"
 )
 
 // keptSQL has a table of each kind and views that need the past in different ways.
@@ -505,4 +506,16 @@ func meets(t *testing.T, l *life, rows string) bool {
 		}
 	}
 	return false
+}
+
+// TestDamageOfAnother: what was told of the rows of a checkpoint that a start has passed over does not end the node that goes on with other ones.
+func TestDamageOfAnother(t *testing.T) {
+	n := &Node{broken: make(chan error, 1)}
+	n.damaged(&checkpoint.Damage{Problem: "a page that the replay needed"})
+	n.startOver()
+	select {
+	case err := <-n.broken:
+		t.Errorf("it ends with %v", err)
+	default:
+	}
 }

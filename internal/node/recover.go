@@ -65,6 +65,10 @@ func (n *Node) recover(ctx context.Context) (err error) {
 
 // startOver forgets what a start from a checkpoint that failed has left.
 func (n *Node) startOver() {
+	select {
+	case <-n.broken: // of rows that are not used: the node would end as soon as it serves, and each start after it
+	default:
+	}
 	n.next.Store(nil)
 	n.last, n.complete, n.from = nil, nil, checkpoint.Info{}
 }
