@@ -158,8 +158,9 @@ func (c *Conn) Read(b []byte) (int, error) {
 	c.last = n
 	c.noise.Add(int64(n))
 	c.ended = c.floor.clock.Now()
-	if c.ended.Sub(began) > there {
+	if waited := c.ended.Sub(began); waited > there {
 		c.ended = time.Time{}
+		c.forgive(waited.Milliseconds()) // pings of a quiet connection are no noise
 	}
 	return n, err
 }
@@ -173,10 +174,14 @@ func (c *Conn) Worked(began time.Time) { c.floor.Worked(&c.Peer, began) }
 // Write implements net.Conn. Who takes much says so, now and then (HTTP/2's windows): that is no noise.
 func (c *Conn) Write(b []byte) (int, error) {
 	n, err := c.Conn.Write(b)
-	if noise := c.noise.Load(); noise > 0 {
-		c.noise.Add(-min(noise, int64(n/taken)))
-	}
+	c.forgive(int64(n / taken))
 	return n, err
+}
+
+func (c *Conn) forgive(bytes int64) {
+	if noise := c.noise.Load(); noise > 0 {
+		c.noise.Add(-min(noise, bytes))
+	}
 }
 
 // Asked says that a part of a request has come.
