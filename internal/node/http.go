@@ -58,11 +58,12 @@ func (f *front) ServeHTTP(w http.ResponseWriter, q *http.Request) {
 				c.Asked()
 			}
 		}()
-		if q.Body != nil && q.Body != http.NoBody {
-			q.Body = &fair.Body{ReadCloser: q.Body, Conn: c}
-		}
 		if !waits(q) {
 			defer c.Worked(c.Begin())
+		}
+		if q.Body != nil && q.Body != http.NoBody {
+			q = q.WithContext(q.Context()) // the server looks at the body of its own request
+			q.Body = &fair.Body{ReadCloser: q.Body, Conn: c}
 		}
 	}
 	id := newID()
