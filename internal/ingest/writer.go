@@ -580,11 +580,11 @@ func (w *Writer) Abandon(b *Batch, p *wire.Problem) {
 // calls it once the views have the epoch.
 func (w *Writer) Complete(b *Batch, outcomes []change.Outcome) {
 	fault.Point("ingest.applied")
+	w.release(b.parts, true) // before the answers: whoever has his must find the room
 	for i, p := range b.parts {
 		if !p.early {
 			p.answer(answer{seq: b.Header().Seq, outcome: outcomes[i]})
 		}
 	}
-	w.release(b.parts, true)
 	w.answered(b)
 }
