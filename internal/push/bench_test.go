@@ -22,6 +22,7 @@ func (nowhere) try([][]byte) ([][]byte, error) { return nil, nil }
 func (nowhere) write([][]byte, func()) error   { return nil }
 func (nowhere) narrow(int, int)                {}
 func (nowhere) queued() int                    { return 0 }
+func (nowhere) away() int64                    { return 0 }
 func (nowhere) close()                         {}
 
 func benchHub(b *testing.B) (*Hub, *world) {

@@ -102,6 +102,7 @@ func (c *conn) look(now int64) {
 	idle := time.Duration(now-c.moved.Load()) * time.Millisecond
 	late := c.late()
 	ping, gone := c.silent(now)
+	lapse := c.marks.lapse(now)
 	c.mu.Lock()
 	age := time.Duration(now-c.mu.opened) * time.Millisecond
 	if late > 0 {
@@ -144,7 +145,7 @@ func (c *conn) look(now int64) {
 		p := retryLater(wire.InvalidRequest, "a message took too long to come", time.Second).WithHint("send it at once, or in smaller ones")
 		c.refuseLater("", p)
 		c.goodbye(p.Code, p.Detail, time.Second, closePolicy)
-	case beat, late > 0, ping:
+	case beat, late > 0, ping, lapse:
 		c.kick(true)
 	}
 }

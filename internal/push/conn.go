@@ -92,6 +92,9 @@ type conn struct {
 // newConn returns a connection of who that has no sink yet.
 func newConn(enc encoding, who auth.Principal) *conn {
 	c := &conn{enc: enc}
+	if enc == webSocket {
+		c.marks.trial.Store(true)
+	}
 	c.who.Store(&who)
 	return c
 }
@@ -287,7 +290,11 @@ func (c *conn) produce(light bool) (bufs [][]byte, heavy bool) {
 	if len(ops) > 0 {
 		bufs = append(bufs, c.rearrange(ops)...)
 	}
-	frames, heavy := c.follow(light)
+	hold := c.marks.hold(c.out.pacing.since)
+	var frames [][]byte
+	if !hold {
+		frames, heavy = c.follow(light)
+	}
 	if len(bufs) == 0 {
 		bufs = frames
 	} else {
@@ -297,10 +304,12 @@ func (c *conn) produce(light bool) (bufs [][]byte, heavy bool) {
 		bufs = c.history()
 		c.out.pacing.bulk = true
 	}
-	if signals := c.signalFrames(); len(bufs) == 0 {
-		bufs = signals
-	} else {
-		bufs = append(slices.Clip(bufs), signals...)
+	switch {
+	case hold:
+	case len(bufs) == 0:
+		bufs = c.signalFrames()
+	default:
+		bufs = append(slices.Clip(bufs), c.signalFrames()...)
 	}
 	switch {
 	case len(c.out.pages) > 0 && light:
@@ -314,10 +323,35 @@ func (c *conn) produce(light bool) (bufs [][]byte, heavy bool) {
 	if ping {
 		bufs = append(slices.Clip(bufs), []byte{0x80 | opPing, 0})
 	}
-	if p := &c.out.pacing; p.slower > 0 && !p.bulk && len(bufs) > 0 && c.enc == webSocket && c.marks.used() && !c.h.deaf {
-		bufs = append(slices.Clip(bufs), c.marks.send(length(bufs), c.h.now()))
+	return c.mark(bufs), heavy
+}
+
+// mark puts a mark behind what is to be written if the connection is to have one there. The caller owns out.
+func (c *conn) mark(bufs [][]byte) [][]byte {
+	p, n := &c.out.pacing, length(bufs)
+	if n > 0 && c.marks.lapsed.Load() {
+		c.marks.trial.Store(false) // what was held until now is in bufs, merged
 	}
-	return bufs, heavy
+	switch {
+	case n == 0 || c.enc != webSocket || c.h.deaf || c.out.done:
+		return bufs
+	case !c.marks.used():
+		return bufs
+	case p.slower > 0 && !p.bulk:
+	case c.trialMark(n):
+		n += p.since // with the rows of a snapshot, for one
+	default:
+		p.since += n
+		return bufs
+	}
+	p.since = 0
+	return append(slices.Clip(bufs), c.marks.send(n, c.h.now(), c.sink.away()))
+}
+
+// trialMark reports whether a client on trial is to have a mark behind n bytes more. The caller owns out.
+func (c *conn) trialMark(n int) bool {
+	return c.marks.trial.Load() && c.out.pacing.since+n >= trialWindow/2 && !c.marks.due() && len(c.out.pages)+len(c.out.behind) == 0 &&
+		(len(c.out.live) > 0 || c.talks.Load() != nil)
 }
 
 // reply queues an answer to be written before anything else. It does not wait.

@@ -47,7 +47,7 @@ func (c *conn) follow(light bool) (bufs [][]byte, heavy bool) {
 				reached, stamp = frames[n-1].to, frames[n-1].stamp
 			}
 		}
-		if told, ok := known(frames, c.out.told); ok && (s.pace.each || size(frames) <= c.most()) {
+		if told, ok := known(frames, c.out.told); ok && (s.pace.each || len(frames) == 1 || size(frames) <= c.most()) {
 			buf, more := s.slice(frames), int64(-1)
 			for i := range frames {
 				if frames[i].size() > 0 {

@@ -345,6 +345,7 @@ func runModel(t *testing.T, seed uint64) {
 	m := &model{seed: seed, calm: seed%2 == 0, queries: randomQueries(r)}
 	m.bench = newBench(t, Options{Clock: run.System{}, Merge: time.Duration(1+r.IntN(3)) * time.Millisecond, PageBytes: 200 + r.IntN(2000),
 		FrameLogBytes: 500 + r.IntN(4000), UnsentBytes: 4096, Limits: wire.Limits{HeartbeatSeconds: 1}}, ring)
+	m.hub.deaf = false
 	addr, end := m.serve(t)
 	defer end()
 

@@ -152,7 +152,9 @@ func (c *conn) message(op byte, payload []byte) {
 		c.read.phase = awaitsClose
 	case opPong:
 		c.ponged.Store(true)
-		c.marks.answer(payload, c.h.now())
+		if late := c.marks.answer(payload, c.h.now()); late > 0 || c.marks.held.Swap(false) {
+			c.tried(late)
+		}
 	case opClose:
 		c.read.phase = awaitsClose
 		if !c.end(closeFrame(closeCode(payload), ""), true) {

@@ -15,6 +15,8 @@ type sink interface {
 	narrow(bytes, unsent int)
 	// queued returns how many bytes the kernel has that the client's has not acknowledged, 0 where that is not known.
 	queued() int
+	// away returns the least ms that something took to the client's kernel and back, 0 where that is not known.
+	away() int64
 	// close ends the connection at once; a write under way returns. Safe to call concurrently and again.
 	close()
 }
@@ -49,6 +51,8 @@ func (s *streamSink) write(bufs [][]byte, moved func()) error {
 func (s *streamSink) narrow(int, int) {}
 
 func (s *streamSink) queued() int { return 0 }
+
+func (s *streamSink) away() int64 { return 0 }
 
 func (s *streamSink) close() { s.conn.Close() }
 

@@ -10,6 +10,8 @@ func tuneSocket(syscall.RawConn, int) {}
 // queuedBytes is not known here.
 func queuedBytes(syscall.RawConn) int { return 0 }
 
+func roundTrip(syscall.RawConn) int64 { return 0 }
+
 // narrowSocket bounds what the kernel holds.
 func narrowSocket(raw syscall.RawConn, bytes, _ int) {
 	_ = raw.Control(func(fd uintptr) {

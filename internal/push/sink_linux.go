@@ -3,6 +3,8 @@ package push
 import (
 	"syscall"
 	"unsafe"
+
+	"golang.org/x/sys/unix"
 )
 
 // Socket options that package syscall does not name.
@@ -22,6 +24,18 @@ func tuneSocket(raw syscall.RawConn, unsent int) {
 		_ = syscall.SetsockoptInt(int(fd), syscall.IPPROTO_TCP, tcpNotSentLowat, unsent)
 		_ = syscall.SetsockoptInt(int(fd), syscall.IPPROTO_TCP, tcpUserTimeout, deadPeerMS)
 	})
+}
+
+// roundTrip returns the least ms that TCP has seen from a byte to its acknowledgement, 0: it has not yet.
+func roundTrip(raw syscall.RawConn) int64 {
+	const unknown = 1<<32 - 1
+	ms := int64(0)
+	_ = raw.Control(func(fd uintptr) {
+		if info, err := unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO); err == nil && info.Min_rtt != unknown {
+			ms = int64(info.Min_rtt) / 1000
+		}
+	})
+	return ms
 }
 
 // queuedBytes returns what was written and is not acknowledged, 0 when that cannot be told.

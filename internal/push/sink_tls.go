@@ -38,5 +38,7 @@ func (s *encryptedSink) narrow(bytes, unsent int) { narrowSocket(s.raw, bytes, u
 
 func (s *encryptedSink) queued() int { return queuedBytes(s.raw) }
 
+func (s *encryptedSink) away() int64 { return roundTrip(s.raw) }
+
 // close leaves TLS's own goodbye out: it would wait up to five seconds for a client that reads nothing, and the protocol's has been said.
 func (s *encryptedSink) close() { s.below.Close() }

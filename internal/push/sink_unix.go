@@ -152,4 +152,6 @@ func (s *tcpSink) narrow(bytes, unsent int) { narrowSocket(s.raw, bytes, unsent)
 
 func (s *tcpSink) queued() int { return queuedBytes(s.raw) }
 
+func (s *tcpSink) away() int64 { return roundTrip(s.raw) }
+
 func (s *tcpSink) close() { s.conn.Close() }

@@ -27,6 +27,7 @@ type pacing struct {
 	frame  int           // bytes of the last frames, about
 	calm   int16         // frames since then that held up nothing
 	tries  int8          // times that a raised rate was too much
+	since  int           // bytes since the last mark
 	raised bool          // the last change of the rate was upwards
 	bulk   bool          // what is being written has rows of a snapshot, which may take their time
 }
@@ -51,8 +52,8 @@ func (c *conn) drained(n int, took int64) {
 	if p.raised {
 		p.raised, p.tries = false, min(p.tries+1, mostTries)
 	}
-	next := slowFirst
-	for next < slowMost && next < c.longer() {
+	next := slowFirst // enough where each frame waits for the answer to the one before: what is made more rarely is older when its turn comes
+	for c.marks.known() == 0 && next < slowMost && next < c.longer() {
 		next *= 2
 	}
 	if next = min(next, slowMost); next > p.slower {
@@ -215,8 +216,13 @@ func (c *conn) ahead() int {
 // most returns how many bytes of frames the connection is sent to catch up. Beyond it, merged changes are less to send and nothing older than
 // needed.
 func (c *conn) most() int {
-	if c.out.pacing.slower == 0 {
+	switch {
+	case c.marks.trial.Load():
+		return trialWindow
+	case c.out.pacing.slower == 0:
 		return behindLimit
+	case c.marks.known() > 0:
+		return c.room()
 	}
 	return c.ahead()
 }

@@ -25,6 +25,7 @@ type lineSink struct {
 	here    int    // size of the buffer here
 	there   int    // of the client's
 	unsent  int    // how much of the buffer here may be unsent, as it was told
+	far     int64  // ms there and back
 	waiting bool   // a write waits for room
 	closed  bool
 }
@@ -87,6 +88,8 @@ func (s *lineSink) queued() int {
 	return max(0, len(s.bytes)-s.there)
 }
 
+func (s *lineSink) away() int64 { return s.far }
+
 func (s *lineSink) close() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -144,9 +147,9 @@ func thinLine(t *testing.T, answers bool) {
 		underWay = here + there + 1<<10
 		warm     = 1000 // steps until the line is known
 	)
-	later := there + 3<<10 // and two frames of all rows: a minute's worth of changes is 900 KiB
+	first, later := underWay, there+3<<10 // and two frames of all rows: a minute's worth of changes is 900 KiB
 	if answers {
-		later = 3 << 10
+		first, later = 5<<10, 3<<10 // two windows of a trial and a frame
 	}
 	b := newBench(t, Options{}, 0)
 	b.hub.deaf = false
@@ -177,21 +180,10 @@ func thinLine(t *testing.T, answers bool) {
 		got = append(got, more...)
 		if answers {
 			raw = append(raw, more...)
-			for len(raw) > 2 {
-				size, head := int(raw[1]), 2
-				if size == 126 {
-					if len(raw) < 4 {
-						break
-					}
-					size, head = int(binary.BigEndian.Uint16(raw[2:])), 4
+			for op, payload := cutFrame(&raw); op != 0; op, payload = cutFrame(&raw) {
+				if op == opPing {
+					c.consume(clientFrame(opPong, true, payload), false)
 				}
-				if len(raw) < head+size {
-					break
-				}
-				if raw[0] == 0x80|opPing {
-					c.consume(clientFrame(opPong, true, raw[head:head+size]), false)
-				}
-				raw = raw[head+size:]
 			}
 		}
 		at := position.FindAllSubmatchIndex(got, -1)
@@ -218,7 +210,7 @@ func thinLine(t *testing.T, answers bool) {
 	if frames < 10 || read < perStep*steps/4 {
 		t.Fatal("too little came")
 	}
-	if oldest[0] > underWay || oldest[1] > later {
+	if oldest[0] > first || oldest[1] > later {
 		t.Errorf("rows were older than what was under way: %d bytes", oldest)
 	}
 	if st.Slow != 1 || st.Lowered == 0 || st.SlowClosed > 0 || st.Gaps > 0 {
@@ -226,6 +218,106 @@ func thinLine(t *testing.T, answers bool) {
 	}
 	if sink.unsent < 1<<10 || sink.unsent > sink.here {
 		t.Errorf("%d bytes may be unsent, of %d", sink.unsent, sink.here)
+	}
+}
+
+// cutFrame takes the first of a server's frames away; op 0: not all of it is there.
+func cutFrame(raw *[]byte) (op byte, payload []byte) {
+	b := *raw
+	if len(b) < 4 {
+		if len(b) < 2 || len(b) < 2+int(b[1]) {
+			return 0, nil
+		}
+	}
+	size, head := int(b[1]), 2
+	if size == 126 {
+		size, head = int(binary.BigEndian.Uint16(b[2:])), 4
+	}
+	if len(b) < head+size {
+		return 0, nil
+	}
+	*raw = b[head+size:]
+	return b[0] & 0xf, b[head : head+size]
+}
+
+// TestTrial: a new client gets a window of bytes until it has said that it read them. One that is far away, and one that answers no pings, are only behind for a
+// moment, and get every epoch from then on.
+func TestTrial(t *testing.T) {
+	const (
+		step     = 20 * time.Millisecond
+		patience = int((trialLapse*time.Millisecond+tick)/step) + 2
+	)
+	for _, x := range []struct {
+		name   string
+		away   int // steps until an answer comes; 0: never
+		behind int // steps that it is behind at most
+		until  int // steps until it is behind no more
+	}{
+		{"near", 1, 2, 10},
+		{"far", 10, 12, 120},
+		{"answers no pings", 0, patience, patience},
+	} {
+		t.Run(x.name, func(t *testing.T) {
+			b := newBench(t, Options{}, 0)
+			b.hub.deaf = false
+			sink := newLineSink(1<<20, 1<<20)
+			sink.far = step.Milliseconds() * int64(x.away)
+			c := newConn(webSocket, auth.Anonymous())
+			c.sink = sink
+			if p := b.hub.open(c); p != nil {
+				t.Fatal(p)
+			}
+			b.hub.opening.Done()
+			c.drain()
+			c.hello(&wire.HelloFrame{Subscribe: []wire.Subscription{{ID: "a", View: "tally"}}})
+			pad := strings.Repeat("x", 400)
+			position := regexp.MustCompile(`"epoch","position":"a+\.0-(\d+)"`)
+			var raw []byte
+			pongs := map[int][][]byte{} // by step
+			seen, behind, last, marks := 0, 0, 0, 0
+			for i := range 400 {
+				b.advance(step)
+				b.rested(c, sink)
+				b.apply(edit{rel: 0, vals: []*string{str("A"), str(fmt.Sprint(i)), &pad}})
+				b.flushed()
+				b.rested(c, sink)
+				for _, p := range pongs[i] {
+					c.consume(clientFrame(opPong, true, p), false)
+					b.rested(c, sink)
+				}
+				raw = append(raw, sink.read(1<<20)...)
+				for op, payload := cutFrame(&raw); op != 0; op, payload = cutFrame(&raw) {
+					if op == opPing && len(payload) > 0 {
+						marks++
+						if x.away > 0 {
+							pongs[i+x.away] = append(pongs[i+x.away], payload)
+						}
+					}
+					if at := position.FindSubmatch(payload); at != nil {
+						seq, err := strconv.Atoi(string(at[1]))
+						if err != nil || seq < seen {
+							t.Fatalf("position %s after %d", at[1], seen)
+						}
+						seen = seq
+					}
+				}
+				head, _ := b.store.Head()
+				if late := int(head) - seen; seen > 0 && late > 0 {
+					behind, last = max(behind, late), i
+				}
+			}
+			st := b.hub.Stats()
+			t.Logf("behind by %d at most, last in step %d, %d marks; %+v", behind, last, marks, st)
+			if behind > x.behind || last > x.until {
+				t.Errorf("it was behind by %d, want at most %d; last in step %d, want %d", behind, x.behind, last, x.until)
+			}
+			if x.away > 1 && behind == 0 {
+				t.Error("it was on no trial")
+			}
+			if st.Slow > 0 || st.Lowered+st.Gaps+st.SlowClosed > 0 || marks > trialMarks {
+				t.Errorf("%d marks, %+v", marks, st)
+			}
+		})
 	}
 }
 

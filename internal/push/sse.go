@@ -125,6 +125,8 @@ func (s *eventSink) narrow(int, int) {}
 
 func (s *eventSink) queued() int { return 0 }
 
+func (s *eventSink) away() int64 { return 0 }
+
 // close ends the request. A write that waits for the client ends by a deadline in the past.
 func (s *eventSink) close() {
 	s.cancel()
