@@ -92,7 +92,7 @@ func (f *front) ServeHTTP(w http.ResponseWriter, q *http.Request) {
 	if origin := q.Header.Get("Origin"); origin != "" {
 		h.Set("Access-Control-Allow-Origin", origin)
 		h.Add("Vary", "Origin")
-		h.Set("Access-Control-Expose-Headers", "ETag, Laaster-Position, Laaster-Request, Laaster-Stale, Retry-After")
+		h.Set("Access-Control-Expose-Headers", "ETag, Laaster-Connection, Laaster-Position, Laaster-Request, Laaster-Stale, Retry-After")
 		if q.Method == http.MethodOptions && q.Header.Get("Access-Control-Request-Method") != "" {
 			preflight(h)
 			r.WriteHeader(http.StatusNoContent)

@@ -22,6 +22,9 @@ import (
 // instanceHeader carries the secret of hello.instance for clients without a WebSocket.
 const instanceHeader = "Laaster-Instance"
 
+// connectionHeader tells such a client what others see of it in the column connection.
+const connectionHeader = "Laaster-Connection"
+
 // Bounds of a request that sets rows of a channel.
 const (
 	mostPosted      = 1000
@@ -68,11 +71,16 @@ func (h *Hub) serveChannel(w http.ResponseWriter, r *http.Request, who auth.Prin
 	case as == asEvents && (q.filter.Limit >= 0 || q.filter.Offset > 0):
 		return wire.NewProblem(wire.NotSupported, "limit and offset do not work on live channels").WithField("limit", "filter by the key, such as room=eq.a")
 	case as == asEvents:
+		if instance := r.Header.Get(instanceHeader); fitInstance(instance) {
+			w.Header().Set(connectionHeader, h.signals.connectionName(who, instance))
+		}
 		return h.serveSignalEvents(w, r, who, ch, q)
 	}
 	h.serveSignalRows(w, r, ch, q, as)
 	return nil
 }
+
+func fitInstance(s string) bool { return len(s) >= wire.MinInstance && len(s) <= wire.MaxInstance }
 
 // channelParameters takes the server's own parameters out of a query string.
 func channelParameters(query string) (rest string, exact bool, p *wire.Problem) {
@@ -200,7 +208,7 @@ func (h *Hub) postSignals(w http.ResponseWriter, r *http.Request) (*posted, *wir
 	caller := &signal.Caller{Subject: who.Subject, Role: who.Role, From: key.From}
 	if !ch.Keyed() {
 		instance := r.Header.Get(instanceHeader)
-		if len(instance) < wire.MinInstance || len(instance) > wire.MaxInstance {
+		if !fitInstance(instance) {
 			return nil, wire.NewProblem(wire.InvalidRequest, "the connection is the key of "+ch.Name()+", and a request has none").
 				WithField(instanceHeader, fmt.Sprintf("send a secret of %d to %d bytes that you keep, such as a random UUID", wire.MinInstance, wire.MaxInstance))
 		}

@@ -375,6 +375,29 @@ func request(method, path, body string, heads ...string) *http.Request {
 	return r
 }
 
+// TestConnectionHeader: who sends his secret with a request for events is told under which name others see him, before any row.
+func TestConnectionHeader(t *testing.T) {
+	b := newSignalBench(t, Options{})
+	follow := func(secret string) string {
+		r := request("GET", "/v1/views/here", "", "Accept", "text/event-stream", "Laaster-Instance", secret)
+		ctx, cancel := context.WithCancel(r.Context())
+		w := httptest.NewRecorder()
+		cancel() // it ends at once; headers come first
+		b.hub.ServeView(w, r.WithContext(ctx))
+		return w.Header().Get("Laaster-Connection")
+	}
+	w := httptest.NewRecorder()
+	b.hub.ServeSignals(w, request("POST", "/v1/tables/here", `{"page":"/"}`, "Laaster-Instance", "0123456789abcdef"))
+	w = httptest.NewRecorder()
+	b.hub.ServeView(w, request("GET", "/v1/views/here", "", ""))
+	if name := follow("0123456789abcdef"); name == "" || !strings.Contains(w.Body.String(), `"connection":"`+name+`"`) {
+		t.Errorf("he is told %q, and others see %s", name, w.Body)
+	}
+	if name := follow("short"); name != "" {
+		t.Errorf("a secret that is none has the name %q", name)
+	}
+}
+
 // TestSignalsHTTP: plain requests read, set and clear.
 func TestSignalsHTTP(t *testing.T) {
 	b := newSignalBench(t, Options{})

@@ -11,12 +11,13 @@ let b
 before(async () => (b = await browser()))
 after(() => b.close())
 
+const here = (page, n) => page.waitForFunction((n) => document.querySelector('#who').textContent === `${n} here`, n, { timeout: 20_000 })
+const dotAt = (page, left) => page.waitForFunction((left) => document.querySelector('i')?.style.left === left, left, { timeout: 20_000 })
+
 test('pointers follow, survive a restart of the server, and go with their page', async (t) => {
   const server = await Server.for(t, folder)
   const one = await open(b, server.url)
   const two = await open(b, server.url, { width: 390, height: 700, scheme: 'dark' })
-  const here = (page, n) => page.waitForFunction((n) => document.querySelector('#who').textContent === `${n} here`, n, { timeout: 20_000 })
-  const dotAt = (page, left) => page.waitForFunction((left) => document.querySelector('i')?.style.left === left, left, { timeout: 20_000 })
   await here(one, 2)
   await here(two, 2)
 
@@ -38,4 +39,25 @@ test('pointers follow, survive a restart of the server, and go with their page',
   await one.context().close()
   await here(two, 1)
   assert.deepEqual(two.problems, [])
+})
+
+test('without WebSockets, too', async (t) => {
+  const server = await Server.for(t, folder)
+  const one = await open(b, server.url, { sockets: false })
+  const two = await open(b, server.url)
+  await here(one, 2)
+  await here(two, 2)
+  await one.mouse.move(720, 450)
+  await dotAt(two, '50%')
+  await two.mouse.move(360, 450)
+  await dotAt(one, '25%')
+  assert.equal(await one.locator('i').count() + await two.locator('i').count(), 2, 'nobody sees his own')
+  await server.kill()
+  await one.waitForFunction(() => document.querySelector('#who').textContent === 'stale')
+  await server.start()
+  await here(one, 2)
+  await dotAt(two, '50%')
+  await dotAt(one, '25%')
+  assert.equal(await one.locator('i').count() + await two.locator('i').count(), 2, 'nobody sees his own')
+  assert.deepEqual(one.problems, [])
 })

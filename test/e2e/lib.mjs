@@ -115,9 +115,10 @@ export const browser = () =>
   })
 
 /** A page of its own context, that fails the test on errors in it. */
-export async function open(b, url, { width = 1440, height = 900, scheme = 'light', motion = 'no-preference' } = {}) {
+export async function open(b, url, { width = 1440, height = 900, scheme = 'light', motion = 'no-preference', sockets = true } = {}) {
   const context = await b.newContext({ viewport: { width, height }, colorScheme: scheme, reducedMotion: motion })
   const page = await context.newPage()
+  if (!sockets) await page.addInitScript(() => delete globalThis.WebSocket)
   page.problems = []
   page.on('pageerror', (e) => page.problems.push(e.message))
   page.on('console', (m) => {

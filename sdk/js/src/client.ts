@@ -423,6 +423,7 @@ export class Client<S extends AnySchema = Untyped> {
   }
 
   #frame(f: ServerFrame): void {
+    this.#me = (f as WelcomeFrame).connection ?? this.#me // a stream of events tells it so
     switch (f.type) {
       case 'epoch':
         return this.#epoch(f)

@@ -176,7 +176,7 @@ export class Collection<R extends object = Row> {
   /** Ends the subscription. The rows stay readable. Again: no effect. */
   close(): void {
     if (this.#freshness.name === 'closed') return
-    this.#end({ name: 'closed' }, problem('closed', `the subscription to ${this.view} was closed`))
+    this.#end({ name: 'closed' }, problem('closed', `${this.view} was closed`))
     this.#host.left(this as never)
   }
 

@@ -50,7 +50,7 @@ export class Link {
   #sse: boolean
   #asking = false // whether plain HTTP gets through
   #misses = 0 // attempts in a row in which no WebSocket came to a welcome
-  #openedAt = 0
+  #openedAt = 0 // 0: never, or it is doubted that a WebSocket gets through
   #helloAt = 0
   #pinged = 0 // when the oldest unanswered ping went
   #pings = 0
@@ -117,7 +117,7 @@ export class Link {
     s.onmessage = (e) => s === this.#socket && this.#message(e.data)
     s.onclose = (e) => s === this.#socket && this.#lost(problem('unreachable', e.reason || `the connection closed (${e.code})`, 'after'))
     s.onerror = () => s === this.#socket && this.#drop('the connection failed') // Node tells of no close then
-    this.#timer = this.#env.setTimeout(() => this.#drop('no welcome in time'), timers.welcome)
+    this.#timer = this.#env.setTimeout(() => this.#drop('no welcome'), timers.welcome)
   }
 
   async #hello(s: SocketLike): Promise<void> {
@@ -136,7 +136,7 @@ export class Link {
     try {
       this.#frame((typeof data === 'string' ? JSON.parse(data) : data) as ServerFrame)
     } catch (err) {
-      this.#drop('a frame that makes no sense: ' + err)
+      this.#drop('not a frame: ' + err)
     }
   }
 
@@ -238,8 +238,10 @@ export class Link {
       this.#env.fetch(this.#base + '/v1/live', {}).finally(() => (this.#asking = false)).then((res) => {
         if (!this.retryAt) return // connected or closed meanwhile
         const after = Number(res.headers.get('Retry-After'))
-        if (res.status !== 503 && res.status !== 429) this.#sse = true
-        else if (after) {
+        if (res.status !== 503 && res.status !== 429) {
+          this.#sse = !this.#openedAt // what got through before is tried once more: a server that is just back answers, too
+          this.#openedAt = 0
+        } else if (after) {
           this.#wait(after * 1000)
           this.#h.down()
         }

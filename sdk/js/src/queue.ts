@@ -112,7 +112,7 @@ export class Queue {
   close(): void {
     this.#closed = true
     const all = this.#all.splice(0)
-    for (const e of all) e.settle?.reject(named(problem('closed', 'the client was closed; the write waits for the next one'), e.request.key))
+    for (const e of all) e.settle?.reject(named(problem('closed', 'closed; the write waits for the next client'), e.request.key))
     this.#release()
     void this.#store.then((s) => s.close())
   }

@@ -24,7 +24,7 @@ export class EventParser {
     this.#rest += text
     const lines = this.#rest.split(/\r\n|\n|\r(?=[^])/) // a CR at the end may be half of a CRLF
     this.#rest = lines.pop()!
-    if (this.#rest.length > MOST) throw new RangeError('a line of the stream is too long')
+    if (this.#rest.length > MOST) throw Error('a line is too long')
     for (const line of lines) {
       const [, field, value = ''] = /^([^:]*)(?:: ?([^]*))?$/.exec(line)!
       const e = this.#e
@@ -105,8 +105,7 @@ export class EventSocket implements SocketLike {
   /** Sets or clears a row of a channel. A row that is lost on the way is set again soon. */
   async #signal({ id, table, key, value }: SignalFrame): Promise<void> {
     const q = new URLSearchParams(Object.entries(key ?? {}).map(([c, v]) => [c, 'eq.' + v] as [string, string]))
-    const headers: Record<string, string> = { 'Content-Type': 'application/json', ...this.#bearer() }
-    if (this.#instance) headers['Laaster-Instance'] = this.#instance
+    const headers = { 'Content-Type': 'application/json', ...this.#who() }
     const url = `${this.#base}/v1/tables/${encodeURIComponent(table)}`
     const res = await this.#env
       .fetch(value ? url : q.size ? `${url}?${q}` : url, value ? { method: 'POST', headers, body: JSON.stringify([{ ...key, ...value }]) } : { method: 'DELETE', headers })
@@ -114,8 +113,8 @@ export class EventSocket implements SocketLike {
     if (res && !res.ok) this.#say({ type: 'error', id, error: refusal(res, await bodyOf<object>(res).catch(() => ({}))) })
   }
 
-  #bearer(): Record<string, string> {
-    return this.#token ? { Authorization: 'Bearer ' + this.#token } : {}
+  #who(): Record<string, string> {
+    return { 'Laaster-Instance': this.#instance!, ...(this.#token && { Authorization: 'Bearer ' + this.#token }) }
   }
 
   /** Whether the server is there: anything that it answers says so. */
@@ -133,7 +132,7 @@ export class EventSocket implements SocketLike {
       if (value !== undefined) p.set(name, String(value))
     }
     if (this.#exact) p.set('_exact', 'true')
-    const headers: Record<string, string> = { Accept: 'text/event-stream', ...this.#bearer() }
+    const headers: Record<string, string> = { Accept: 'text/event-stream', ...this.#who() }
     if (from) headers['Last-Event-ID'] = from
     try {
       const res = await this.#env.fetch(`${this.#base}/v1/views/${encodeURIComponent(q.view)}${p.size ? '?' + p : ''}`, {
@@ -145,6 +144,7 @@ export class EventSocket implements SocketLike {
         this.#streams.delete(q.id)
         return this.#refused(q.id, error)
       }
+      this.#say({ connection: res.headers.get('Laaster-Connection') })
       const parser = new EventParser()
       const reader = res.body!.getReader()
       const text = new TextDecoder()

@@ -143,7 +143,7 @@ export class Writer {
 
   /** Rejects everything that waits. */
   close(): void {
-    for (const p of this.#all.values()) this.#fail(p, problem('closed', 'the client was closed; whether it took effect is unknown'))
+    for (const p of this.#all.values()) this.#fail(p, problem('closed', 'closed; whether it took effect is unknown'))
   }
 
   #send(p: Pending): void {
@@ -164,7 +164,7 @@ export class Writer {
     const large = this.#wire.link.tooLarge(frame)
     if (large) this.#fail(p, large)
     else if (p.sends++ >= p.most) {
-      this.#fail(p, problem('unreachable', `sent ${p.most} times, and the connection ended each time`, 'after'))
+      this.#fail(p, problem('unreachable', `sent ${p.most} times, and the connection closed`, 'after'))
     } else this.#wire.link.send(frame)
   }
 

@@ -64,7 +64,7 @@ async function live() {
 test('a stream for each subscription', async () => {
   const { w, client, c, r, s } = await live()
   assert.equal(r.url, 'http://server/v1/views/tally?run=eq.7&select=k%2Cn&order=n.desc&limit=3&_exact=true')
-  assert.deepEqual(r.headers, { Accept: 'text/event-stream', Authorization: 'Bearer secret' })
+  assert.deepEqual(r.headers, { Accept: 'text/event-stream', Authorization: 'Bearer secret', 'Laaster-Instance': 'key0' })
   assert.equal(client.state.name, 'live')
   assert.equal(client.transport, 'sse')
   assert.deepEqual(c.rows, [{ k: 'a', n: 1 }])
@@ -192,6 +192,29 @@ test('when no WebSocket gets through and plain HTTP does, streams take its place
   await asked(w, '/v1/live').fail()
   await w.time.advance(10_000)
   assert.equal(w.sockets.length, sockets + 1)
+  client.close()
+})
+
+test('where a WebSocket got through before, an answer is no reason for streams until one more has failed', async () => {
+  const w = new World()
+  const client = connect('http://server', { environment: w.environment })
+  client.subscribe('tally')
+  await w.socket.welcome()
+  const sockets = w.sockets.length
+  await w.socket.cut() // the server restarts
+  await w.time.advance(1000)
+  await w.socket.cut()
+  await w.time.advance(1000)
+  await w.socket.cut()
+  await asked(w, '/v1/live').answer(400, {}) // it is just back
+  await w.time.advance(10_000)
+  assert.equal(client.transport, 'websocket')
+  assert.equal(w.sockets.length, sockets + 3)
+  await w.socket.cut() // it is not let through any more
+  await asked(w, '/v1/live').answer(400, {})
+  await w.time.advance(10_000)
+  assert.equal(client.transport, 'sse')
+  assert.equal(w.sockets.length, sockets + 3)
   client.close()
 })
 
