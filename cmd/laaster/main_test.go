@@ -50,7 +50,7 @@ func TestCommandLine(t *testing.T) {
 		{[]string{"run", bad}, 1, nil, []string{"laaster.yaml:1:9", "laaster.yaml:2:1", "laaster.yaml:4:8"}},
 		{[]string{"check", good}, 0, []string{"no errors\n"}, nil},
 		{[]string{"check", good, "--json"}, 0, []string{"[]\n"}, nil},
-		{[]string{"check", "../../examples/cursors"}, 0, []string{"no errors\n", "  channel pointers key (connection)\n  presence here key (connection) ttl 5s list-up-to 20\n"}, nil},
+		{[]string{"check", "../../examples/cursors"}, 0, []string{"no errors\n", "  channel pointers key (connection) ttl 30s\n  presence here key (connection) ttl 5s list-up-to 20\n"}, nil},
 		{[]string{"check", filepath.Join(good, "nope")}, 1, nil, []string{"there is no such folder"}},
 		{[]string{"check", bad}, 1, []string{"laaster.yaml:1:9: error: listen", "laaster.yaml:2:1: error: unknown key \"foo\"", "laaster.yaml:4:8: error: limits.row",
 			"\n  4 |   row: 9MiB\n    |        ^^^^\n", "app.sql:1:20: error", "app.sql:1:35: error", "^^^\n"}, nil},

@@ -291,10 +291,7 @@ func (c *conn) produce(light bool) (bufs [][]byte, heavy bool) {
 		bufs = append(bufs, c.rearrange(ops)...)
 	}
 	hold := c.marks.hold(c.out.pacing.since)
-	var frames [][]byte
-	if !hold {
-		frames, heavy = c.follow(light)
-	}
+	frames, heavy := c.follow(light, hold)
 	if len(bufs) == 0 {
 		bufs = frames
 	} else {

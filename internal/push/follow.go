@@ -18,8 +18,8 @@ const mostRestarts = 3
 
 // follow returns what brings the live subscriptions to what their shape has reached: the shared frames when the
 // connection is up to date or a little behind, else one frame of merged changes, else, when these are gone, a gap and the
-// rows anew. The caller owns out.
-func (c *conn) follow(light bool) (bufs [][]byte, heavy bool) {
+// rows anew. With hold a client on trial gets nothing yet, unless it would get much at once then. The caller owns out.
+func (c *conn) follow(light, hold bool) (bufs [][]byte, heavy bool) {
 	h, cursor := c.h, c.cursor.Load()
 	h.mu.Lock()
 	s := c.out.shape
@@ -40,7 +40,15 @@ func (c *conn) follow(light bool) (bufs [][]byte, heavy bool) {
 		h.mu.Unlock()
 		return nil, false
 	}
-	if frames, ok := s.after(cursor); ok && !c.out.inside {
+	frames, ok := s.after(cursor)
+	if hold {
+		if ok && size(frames) <= trialBehind {
+			h.mu.Unlock()
+			return nil, false
+		}
+		c.marks.lapsed.Store(true)
+	}
+	if ok && !c.out.inside {
 		if s.pace.each {
 			frames = head(frames, behindLimit)
 			if n := len(frames); n > 0 && frames[n-1].to < reached {

@@ -18,6 +18,7 @@ const (
 	trialMarks  = 8        // answers after which a trial is over
 	trialLate   = 500      // ms beyond the way there and back after which an answer is late
 	trialEnough = 16 << 10 // bytes a second that make a client not slow whatever its answers take
+	trialBehind = 64 << 10 // bytes of frames that wait for an answer at most: who reads nothing must not be sent everything in one piece later
 	trialLapse  = 5000     // ms after which a trial ends without an answer: the client may give none at all
 )
 
@@ -76,8 +77,8 @@ func (m *marks) answer(payload []byte, now int64) (late int64) {
 // giveUp has nobody wait for answers any more.
 func (m *marks) giveUp() { m.useless.Store(true) }
 
-// hold reports whether a client on trial has as much unread as it may: nothing is written then, and the answer has the connection look again. since is what was
-// written behind the last mark. The caller owns out.
+// hold reports whether a client on trial has as much unread as it may: no changes are written then, and the answer has the connection look again. since is what
+// was written behind the last mark. The caller owns out.
 func (m *marks) hold(since int) bool {
 	if !m.trial.Load() {
 		return false
@@ -103,13 +104,13 @@ func (c *conn) tried(late int64) {
 // lapse ends a trial whose answer takes too long, and reports whether it did. A client that answers none behind so little will not later either.
 func (m *marks) lapse(now int64) bool {
 	at := m.at.Load()
-	if !m.trial.Load() || at == 0 || now-at < trialLapse || !m.lapsed.CompareAndSwap(false, true) {
+	if at == 0 || now-at < trialLapse {
 		return false
 	}
 	if m.answered.Load() == 0 && m.bytes.Load() < 2*trialWindow {
 		m.giveUp()
 	}
-	return true
+	return m.trial.Load() && m.lapsed.CompareAndSwap(false, true)
 }
 
 // used reports whether there is a point in marks.
