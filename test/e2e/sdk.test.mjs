@@ -91,8 +91,9 @@ function trickle(a, z, { bytes, latency }) {
 }
 
 const waits = (page, text) => page.waitForFunction((t) => document.getElementById('state').textContent === t, text, { timeout: 30_000 })
+// Longer than the 30 s after which a client gives a silent connection up, with another attempt behind.
 const lists = (page, ...texts) =>
-  page.waitForFunction((want) => [...document.querySelectorAll('#items li')].map((li) => li.textContent).join() === want, texts.join(), { timeout: 30_000 })
+  page.waitForFunction((want) => [...document.querySelectorAll('#items li')].map((li) => li.textContent).join() === want, texts.join(), { timeout: 50_000 })
 async function add(page, text) {
   await page.fill('#text', text)
   await page.click('#add button')
