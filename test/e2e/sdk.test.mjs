@@ -187,7 +187,7 @@ test('twenty tabs share one connection; the leading tab closes and nobody misses
   const context = await b.newContext({ serviceWorkers: 'block' })
   t.after(() => context.close())
   await context.route('**/app.js', (route) =>
-    route.fulfill({ contentType: 'text/javascript', body: `import { sharedSocket } from '/laaster-tabs.js'\n` + blocks.get('public/app.js').replace('offline: true', 'WebSocket: sharedSocket()') }),
+    route.fulfill({ contentType: 'text/javascript', body: `import { sharedSocket } from '/laaster-tabs.js'\n` + blocks.get('public/app.js').replace('offline: true', 'WebSocket: sharedSocket(), transport: "websocket"') }),
   )
   const tabs = []
   for (let i = 0; i < 20; i++) {
