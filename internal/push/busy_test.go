@@ -57,13 +57,7 @@ func TestLongSubscribe(t *testing.T) {
 	b.apply(edits...)
 	b.flushed()
 	sink := newLineSink(1<<20, 1<<20)
-	c := newConn(webSocket, auth.Anonymous())
-	c.sink = sink
-	if p := b.hub.open(c); p != nil {
-		t.Fatal(p)
-	}
-	b.hub.opening.Done()
-	c.drain()
+	c := b.opened(sink)
 	for range cap(b.hub.scans) {
 		b.hub.scans <- struct{}{}
 	}

@@ -330,9 +330,7 @@ func (c *conn) mark(bufs [][]byte) [][]byte {
 		c.marks.trial.Store(false) // what was held until now is in bufs, merged
 	}
 	switch {
-	case n == 0 || c.enc != webSocket || c.h.deaf || c.out.done:
-		return bufs
-	case !c.marks.used():
+	case n == 0 || c.enc != webSocket || c.h.deaf || c.out.done || !c.marks.used():
 		return bufs
 	case p.slower > 0 && !p.bulk:
 	case c.trialMark(n):

@@ -120,4 +120,9 @@ func (m *marks) used() bool { return !m.useless.Load() }
 func (m *marks) due() bool { return m.answered.Load() != m.last.Load() && m.used() }
 
 // known returns what the line carries by the answers of a client that gives some, else 0.
-func (m *marks) known() int64 { return m.line.Load() }
+func (m *marks) known() int64 {
+	if !m.used() {
+		return 0
+	}
+	return m.line.Load()
+}

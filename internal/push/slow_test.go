@@ -115,6 +115,18 @@ func (s *lineSink) waits() bool {
 	return s.waiting
 }
 
+// opened is a WebSocket connection without a principal, as it is before the client's first frame.
+func (b *bench) opened(s *lineSink) *conn {
+	c := newConn(webSocket, auth.Anonymous())
+	c.sink = s
+	if p := b.hub.open(c); p != nil {
+		b.t.Fatal(p)
+	}
+	b.hub.opening.Done()
+	c.drain()
+	return c
+}
+
 // rested waits until whoever works for c has nothing to do, or waits for the client or the clock.
 func (b *bench) rested(c *conn, s *lineSink) {
 	for {
@@ -132,35 +144,33 @@ func (b *bench) rested(c *conn, s *lineSink) {
 // way to it: its own buffer, a little in the kernel here, and a frame. Age is counted in bytes that it has read since something newer was there, so it
 // does not depend on how fast the test runs.
 func TestThinLine(t *testing.T) {
-	t.Run("answers no pings", func(t *testing.T) { thinLine(t, false) })
-	t.Run("answers pings", func(t *testing.T) { thinLine(t, true) })
+	t.Run("answers no pings", func(t *testing.T) { thinLine(t, 0) })
+	t.Run("answers pings", func(t *testing.T) { thinLine(t, lineSteps) })
+	t.Run("answers no pings later", func(t *testing.T) { thinLine(t, lineSteps/2) })
 }
 
-// thinLine: a client that answers pings does so when it has read up to them, so that it has no more before it than the frame that it reads.
-func thinLine(t *testing.T, answers bool) {
+const lineSteps = 3000 // a minute
+
+// thinLine: a client that answers pings does so when it has read up to them, so that it has no more before it than the frame that it reads. After so many steps it
+// answers none.
+func thinLine(t *testing.T, answers int) {
 	const (
 		step     = 20 * time.Millisecond
-		perStep  = 41       // bytes: 2 KB/s
-		steps    = 3000     // a minute
+		perStep  = 41 // bytes: 2 KB/s
+		steps    = lineSteps
 		here     = 16 << 10 // the kernel's buffer
 		there    = 8 << 10  // the client's own
 		underWay = here + there + 1<<10
 		warm     = 1000 // steps until the line is known
 	)
 	first, later := underWay, there+3<<10 // and two frames of all rows: a minute's worth of changes is 900 KiB
-	if answers {
+	if answers == steps {
 		first, later = 5<<10, 3<<10 // two windows of a trial and a frame
 	}
 	b := newBench(t, Options{}, 0)
 	b.hub.deaf = false
 	sink := newLineSink(here, there)
-	c := newConn(webSocket, auth.Anonymous())
-	c.sink = sink
-	if p := b.hub.open(c); p != nil {
-		t.Fatal(p)
-	}
-	b.hub.opening.Done()
-	c.drain()
+	c := b.opened(sink)
 	c.hello(&wire.HelloFrame{Subscribe: []wire.Subscription{{ID: "a", View: "tally"}}})
 	pad := strings.Repeat("x", 200)
 	position := regexp.MustCompile(`"epoch","position":"a+\.0-(\d+)"`)
@@ -178,10 +188,10 @@ func thinLine(t *testing.T, answers bool) {
 		more := sink.read(perStep)
 		read += len(more)
 		got = append(got, more...)
-		if answers {
+		if answers > 0 {
 			raw = append(raw, more...)
 			for op, payload := cutFrame(&raw); op != 0; op, payload = cutFrame(&raw) {
-				if op == opPing {
+				if op == opPing && i < answers {
 					c.consume(clientFrame(opPong, true, payload), false)
 				}
 			}
@@ -215,6 +225,9 @@ func thinLine(t *testing.T, answers bool) {
 	}
 	if st.Slow != 1 || st.Lowered == 0 || st.SlowClosed > 0 || st.Gaps > 0 {
 		t.Errorf("%+v", st)
+	}
+	if every := c.pace().every; answers < steps && every <= slowFirst || answers == steps && every != slowFirst {
+		t.Errorf("a frame every %v", every)
 	}
 	if sink.unsent < 1<<10 || sink.unsent > sink.here {
 		t.Errorf("%d bytes may be unsent, of %d", sink.unsent, sink.here)
@@ -262,13 +275,7 @@ func TestTrial(t *testing.T) {
 			b.hub.deaf = false
 			sink := newLineSink(1<<20, 1<<20)
 			sink.far = step.Milliseconds() * int64(x.away)
-			c := newConn(webSocket, auth.Anonymous())
-			c.sink = sink
-			if p := b.hub.open(c); p != nil {
-				t.Fatal(p)
-			}
-			b.hub.opening.Done()
-			c.drain()
+			c := b.opened(sink)
 			c.hello(&wire.HelloFrame{Subscribe: []wire.Subscription{{ID: "a", View: "tally"}}})
 			pad := strings.Repeat("x", 400)
 			position := regexp.MustCompile(`"epoch","position":"a+\.0-(\d+)"`)

@@ -91,9 +91,8 @@ function trickle(a, z, { bytes, latency }) {
 }
 
 const waits = (page, text) => page.waitForFunction((t) => document.getElementById('state').textContent === t, text, { timeout: 30_000 })
-// Longer than the 30 s after which a client gives a silent connection up, with another attempt behind.
 const lists = (page, ...texts) =>
-  page.waitForFunction((want) => [...document.querySelectorAll('#items li')].map((li) => li.textContent).join() === want, texts.join(), { timeout: 50_000 })
+  page.waitForFunction((want) => [...document.querySelectorAll('#items li')].map((li) => li.textContent).join() === want, texts.join(), { timeout: 30_000 })
 async function add(page, text) {
   await page.fill('#text', text)
   await page.click('#add button')
@@ -187,7 +186,7 @@ test('twenty tabs share one connection; the leading tab closes and nobody misses
   const context = await b.newContext({ serviceWorkers: 'block' })
   t.after(() => context.close())
   await context.route('**/app.js', (route) =>
-    route.fulfill({ contentType: 'text/javascript', body: `import { sharedSocket } from '/laaster-tabs.js'\n` + blocks.get('public/app.js').replace('offline: true', 'WebSocket: sharedSocket(), transport: "websocket"') }),
+    route.fulfill({ contentType: 'text/javascript', body: `import { sharedSocket } from '/laaster-tabs.js'\n` + blocks.get('public/app.js').replace('offline: true', 'WebSocket: sharedSocket()') }),
   )
   const tabs = []
   for (let i = 0; i < 20; i++) {
