@@ -57,7 +57,7 @@ export class EventSocket implements SocketLike {
   #base: string
   #streams = new Map<string, AbortController & { pinged: number }>() // pinged: when the first ping went since it was heard, 0: none
   #token: string | undefined
-  #instance: string | undefined
+  #instance!: string // of the hello
   #exact = false
   #closed = false
 
@@ -72,7 +72,7 @@ export class EventSocket implements SocketLike {
     switch (f.type) {
       case 'hello':
         this.#token = f.token
-        this.#instance = f.instance
+        this.#instance = f.instance!
         this.#exact = !!f.exact
         this.#say({ type: 'welcome', session: '', now: 0, log: '', limits: {} })
         for (const q of f.subscribe ?? []) void this.#follow(q, q.from === undefined ? f.resume : q.from)
@@ -114,7 +114,7 @@ export class EventSocket implements SocketLike {
   }
 
   #who(): Record<string, string> {
-    return { 'Laaster-Instance': this.#instance!, ...(this.#token && { Authorization: 'Bearer ' + this.#token }) }
+    return { 'Laaster-Instance': this.#instance, ...(this.#token && { Authorization: 'Bearer ' + this.#token }) }
   }
 
   /** Whether the server is there: anything that it answers says so. */

@@ -1,6 +1,6 @@
 import type { SocketLike } from './env.ts'
 import { timers } from './states.ts'
-import type { ClientFrame, EpochFrame, HelloFrame, ServerFrame, SignalFrame, WelcomeFrame } from './wire.ts'
+import type { ClientFrame, EpochFrame, FreshnessFrame, HelloFrame, ServerFrame, SignalFrame, WelcomeFrame } from './wire.ts'
 
 type SocketClass = new (url: string, protocol: string) => SocketLike
 
@@ -27,6 +27,8 @@ export interface BusLike {
 interface Message {
   kind: 'open' | 'up' | 'bye' | 'leader' | 'opened' | 'down' | 'gone'
   member?: string
+  /** Which leader says it: what an earlier one said may come late. */
+  hub?: string
   data?: string
 }
 
@@ -66,7 +68,7 @@ class Page {
     bus.onmessage = (e) => this.#hear(e.data as Message)
     void locks.request(name, () => {
       this.#hub = new Hub(this, real)
-      this.say({ kind: 'leader' })
+      this.#hub.say({ kind: 'leader' })
       return new Promise(() => {}) // for as long as the page is there
     })
   }
@@ -90,8 +92,10 @@ class Member implements SocketLike {
   onclose: SocketLike['onclose'] = null
   onerror: SocketLike['onerror'] = null
   #page: Page
-  #id = Array.from(crypto.getRandomValues(new Uint8Array(6)), (b) => b.toString(16).padStart(2, '0')).join('')
+  #id = random()
+  #hub = '' // the leader that it belongs to; '': not known
   #opened = false
+  #welcomed = false
   #release: () => void = () => {}
 
   constructor(page: Page) {
@@ -99,6 +103,7 @@ class Member implements SocketLike {
     page.members.set(this.#id, this)
     // The leader waits for this lock: it gets it when this socket or its page is gone.
     void page.locks.request(`${page.name}:${this.#id}`, () => {
+      if (!page.members.has(this.#id)) return // closed meanwhile
       page.say({ kind: 'open', member: this.#id })
       return new Promise<void>((f) => (this.#release = f))
     })
@@ -114,6 +119,8 @@ class Member implements SocketLike {
   }
 
   hear(m: Message): void {
+    if (m.kind === 'leader' || !this.#hub) this.#hub = m.hub!
+    if (m.hub !== this.#hub) return
     switch (m.kind) {
       case 'leader':
         return this.#opened ? this.#gone('the leading tab is gone') : this.#page.say({ kind: 'open', member: this.#id })
@@ -125,6 +132,9 @@ class Member implements SocketLike {
       case 'down': {
         const f = JSON.parse(m.data!) as ServerFrame
         const mine = this.#id + '.'
+        if (f.type === 'welcome') this.#welcomed = true
+        // What others hear before it has said where it stands would move it past what it has missed.
+        if (!this.#welcomed && (f.type === 'epoch' || f.type === 'freshness')) return
         if (f.type === 'epoch') f.changes = own(f, mine)
         else if ('id' in f && f.id) f.id = f.id.slice(mine.length)
         return void this.onmessage?.({ data: JSON.stringify(f) })
@@ -138,11 +148,14 @@ class Member implements SocketLike {
   }
 }
 
+const random = (): string => Array.from(crypto.getRandomValues(new Uint8Array(6)), (b) => b.toString(16).padStart(2, '0')).join('')
+
 const own = (f: EpochFrame, mine: string): EpochFrame['changes'] =>
   Object.fromEntries(Object.entries(f.changes).flatMap(([id, c]) => (id.startsWith(mine) ? [[id.slice(mine.length), c]] : [])))
 
 /** The leader's side: the one connection, and who uses it. */
 class Hub {
+  #id = random()
   #page: Page
   #real: () => SocketLike
   #socket: SocketLike | undefined
@@ -150,6 +163,7 @@ class Hub {
   #greeted = '' // the member whose hello was the first
   #welcome: WelcomeFrame | undefined
   #welcomed = 0
+  #freshness: FreshnessFrame | undefined // what was said last of all subscriptions
   #members = new Map<string, Set<string>>() // and their subscriptions
   #waiting: [string, HelloFrame][] = [] // for the welcome
   #left: string[] = [] // subscriptions of the hello whose member is gone
@@ -160,6 +174,10 @@ class Hub {
   constructor(page: Page, real: () => SocketLike) {
     this.#page = page
     this.#real = real
+  }
+
+  say(m: Message): void {
+    this.#page.say({ ...m, hub: this.#id })
   }
 
   hear({ kind, member = '', data }: Message): void {
@@ -173,7 +191,7 @@ class Hub {
     if (this.#due && performance.now() > this.#due) this.#lost('the shared connection was silent for too long')
     this.#members.set(member, new Set())
     void this.#page.locks.request(`${this.#page.name}:${member}`, () => this.#leave(member))
-    if (this.#open) this.#page.say({ kind: 'opened', member })
+    if (this.#open) this.say({ kind: 'opened', member })
     else if (!this.#socket) this.#connect()
   }
 
@@ -184,7 +202,7 @@ class Hub {
       if (s !== this.#socket) return
       this.#open = true
       this.#due = 0
-      for (const member of this.#members.keys()) this.#page.say({ kind: 'opened', member })
+      for (const member of this.#members.keys()) this.say({ kind: 'opened', member })
     }
     s.onmessage = (e) => s === this.#socket && this.#down(e.data as string)
     s.onclose = (e) => s === this.#socket && this.#lost(e.reason || `the connection closed (${e.code})`)
@@ -203,11 +221,11 @@ class Hub {
     this.#members.clear()
     this.#reset()
     s?.close()
-    for (const member of members) this.#page.say({ kind: 'gone', member, data: reason })
+    for (const member of members) this.say({ kind: 'gone', member, data: reason })
   }
 
   #reset(): void {
-    this.#socket = this.#welcome = undefined
+    this.#socket = this.#welcome = this.#freshness = undefined
     this.#due = 0
     this.#rows.clear()
     this.#open = false
@@ -275,7 +293,7 @@ class Hub {
   /** Greets whoever comes later: its subscriptions join those that are there. */
   #admit(member: string, f: HelloFrame): void {
     const welcome = { ...this.#welcome!, now: this.#welcome!.now + performance.now() - this.#welcomed }
-    this.#page.say({ kind: 'down', member, data: JSON.stringify(welcome) })
+    for (const frame of this.#freshness ? [welcome, this.#freshness] : [welcome]) this.say({ kind: 'down', member, data: JSON.stringify(frame) })
     for (const q of f.subscribe ?? []) this.#send({ type: 'subscribe', from: f.resume ?? null, ...q })
   }
 
@@ -289,7 +307,8 @@ class Hub {
       for (const [member, hello] of this.#waiting.splice(0)) this.#admit(member, hello)
       return
     }
+    if (f.type === 'freshness' && !f.id) this.#freshness = f
     const member = f.type === 'pong' ? this.#pings.shift() : 'id' in f && f.id ? f.id.slice(0, f.id.indexOf('.')) : undefined
-    this.#page.say({ kind: 'down', ...(member === undefined ? {} : { member }), data })
+    this.say({ kind: 'down', ...(member === undefined ? {} : { member }), data })
   }
 }

@@ -296,6 +296,7 @@ export class Locks {
     if (queue && ifAvailable) return f(null)
     if (queue) await new Promise<void>((next) => queue.push(next))
     else this.#held.set(name, [])
+    await undefined // a browser never grants one at once
     try {
       return await f({ name })
     } finally {

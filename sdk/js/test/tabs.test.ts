@@ -14,8 +14,13 @@ class Browser {
     return this.real.at(-1)!
   }
 
+  /** What some tab says, to all of them. */
+  post(m: object): void {
+    for (const b of this.#buses) b.onmessage?.({ data: m })
+  }
+
   /** Opens a tab. The answer's gone() is the tab's sudden end. */
-  tab() {
+  tab(token?: () => Promise<string>) {
     const browser = this
     const own: BusLike[] = []
     const held: string[] = []
@@ -50,7 +55,7 @@ class Browser {
       } as never,
     })
     const { socket: _, ...environment } = w.environment
-    const client: Client = connect('http://server', { environment, WebSocket })
+    const client: Client = connect('http://server', { environment, WebSocket, ...(token && { token }) })
     return {
       w, client,
       gone: async () => {
@@ -131,6 +136,54 @@ test('the leading tab goes: another takes over and everybody resumes where he wa
   for (const id of [hello.subscribe![0]!.id, later.id]) await b.socket.say({ type: 'resumed', id, position: 'p-7' })
   for (const [i, c] of cs.entries()) if (i) assert.equal(c.freshness.name, 'live')
   for (const t of tabs) t.client.close()
+})
+
+test('what others hear before a tab is back does not move it past what it has missed', async () => {
+  const b = new Browser()
+  let slow: Promise<string> | undefined
+  let go = (_: string) => {}
+  const tabs = [b.tab(), b.tab(), b.tab(async () => slow ?? '')]
+  const c = tabs[2]!.client.subscribe('tally')
+  await settle()
+  await b.socket.accept()
+  await settle()
+  await b.socket.say(welcome)
+  await b.socket.say({ type: 'snapshot', id: b.socket.take('subscribe').id, position: 'p-1', key: ['k'], rows: [{ k: 'a' }], more: false })
+  assert.equal(c.freshness.name, 'live')
+  slow = new Promise((f) => (go = f))
+  await tabs[0]!.gone()
+  for (const t of tabs.slice(1)) await t.w.time.advance(300)
+  await b.socket.accept()
+  await settle()
+  await b.socket.say(welcome, { type: 'freshness', state: 'catching_up', since: 1 }, { type: 'epoch', position: 'p-2', at: 1, changes: {} })
+  assert.equal(c.position, 'p-1')
+  go('')
+  await settle()
+  const { id, from } = b.socket.take('subscribe')
+  assert.equal(from, 'p-1')
+  await b.socket.say({ type: 'epoch', position: 'p-3', at: 1, changes: {} })
+  assert.equal(c.position, 'p-1', 'the server has not answered yet')
+  await b.socket.say({ type: 'resumed', id, position: 'p-1' }, { type: 'epoch', position: 'p-3', at: 1, changes: { [id]: { put: [{ k: 'b' }] } } })
+  assert.deepEqual([c.size, c.position, c.freshness.name], [2, 'p-3', 'catching_up'])
+  await b.socket.say({ type: 'freshness', state: 'live', since: 1 })
+  assert.equal(c.freshness.name, 'live')
+  b.post({ kind: 'down', hub: 'the first one', data: JSON.stringify({ type: 'epoch', position: 'p-9', at: 1, changes: {} }) })
+  assert.equal(c.position, 'p-3', 'of a leader that is gone')
+  for (const t of tabs) t.client.close()
+})
+
+test('a tab that gives up before it had its turn leaves nothing behind', async () => {
+  const b = new Browser()
+  const one = b.tab()
+  await settle()
+  await b.socket.accept()
+  await b.socket.say(welcome)
+  const two = b.tab()
+  two.client.close()
+  await settle()
+  one.client.close()
+  await settle()
+  assert.ok(b.socket.closed, 'one was the last')
 })
 
 test('a follower that is gone leaves no subscriptions behind', async () => {
