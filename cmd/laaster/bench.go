@@ -262,6 +262,10 @@ func (c *benchCommand) options() (load.Options, error) {
 			return o, fmt.Errorf("%s: %w", c.Trace, err)
 		}
 	}
+	var err error
+	if o.TLS, err = clientTLS(); err != nil {
+		return o, err
+	}
 	if c.Record != "" {
 		o.Schedule = func(s load.Schedule, rows int) error { return record(c.Record, s, rows) }
 	}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"laaster/internal/kit/testkit"
+	"laaster/internal/load"
 )
 
 // Commands reach a server with TLS by what the environment names, and say what is missing.
@@ -18,7 +19,7 @@ func TestCommandsOverTLS(t *testing.T) {
 	a.Write(dir, "server", time.Hour, "127.0.0.1")
 	clients.Write(files, "me", time.Hour, "spiffe://example.org/operator")
 	for name, text := range map[string]string{filepath.Join(files, "ca.pem"): string(a.PEM), filepath.Join(dir, "clients.pem"): string(clients.PEM),
-		filepath.Join(dir, "app.sql"):      "CREATE TABLE t (id int PRIMARY KEY);\nGRANT ALL ON t TO anon;\n",
+		filepath.Join(dir, "app.sql"):      "CREATE TABLE t (id int PRIMARY KEY);\nGRANT ALL ON t TO anon;\n" + load.AppSQL("fanout"),
 		filepath.Join(dir, "laaster.yaml"): "backbone: memory\ntls: {cert: server.pem, key: server.key, client_ca: clients.pem}\n"} {
 		if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
@@ -48,6 +49,8 @@ func TestCommandsOverTLS(t *testing.T) {
 		{map[string]string{caVariable: ca}, []string{"check", dir, "--server", s.Admin}, 1, "certificate required"},
 		{map[string]string{caVariable: key}, []string{"query", s.URL, "t"}, 1, "has no certificate"},
 		{map[string]string{certVariable: cert}, []string{"query", s.URL, "t"}, 1, "LAASTER_KEY"},
+		{map[string]string{caVariable: ca}, []string{"bench", "fanout", "--url", s.URL, "--clients", "2", "--time", "300ms", "--warm", "100ms", "--json"}, 0, `"profile"`},
+		{nil, []string{"bench", "fanout", "--url", s.URL, "--clients", "2", "--time", "300ms", "--warm", "100ms"}, 1, "certificate signed by unknown authority"},
 		{whole, []string{"tail", "t", "--url", s.URL, "--json", "--filter", "nope=eq.1"}, 1, "nope"},
 	} {
 		if code, text := try(c.env, c.args...); code != c.code || !strings.Contains(text, c.want) {

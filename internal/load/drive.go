@@ -21,18 +21,19 @@ const (
 // drive sends requests by a schedule on a few connections, each with one request under way. What is due while its connection still
 // waits goes out late, and its delay says so.
 type drive struct {
-	url, token, way, table, parameters string
-	conns                              int
-	clock                              run.Clock
-	start                              time.Time                    // what times are counted from
-	lead                               atomic.Int64                 // when the schedule begins, ns since start
-	schedule                           Schedule                     // nil: as fast as answers come, for length
-	length                             time.Duration                // without a schedule
-	body                               func(b []byte, i int) []byte // of request i
-	answers                            []atomic.Uint64              // by request: the sequence at which it is in, unanswered, or refused
-	dues                               []atomic.Int64               // without a schedule: when request i mod len left, ns since start
-	warm                               time.Duration                // delays of what is due before that are not counted
-	delays                             *Delays
+	server
+	way, table, parameters string
+	conns                  int
+	clock                  run.Clock
+	start                  time.Time                    // what times are counted from
+	lead                   atomic.Int64                 // when the schedule begins, ns since start
+	schedule               Schedule                     // nil: as fast as answers come, for length
+	length                 time.Duration                // without a schedule
+	body                   func(b []byte, i int) []byte // of request i
+	answers                []atomic.Uint64              // by request: the sequence at which it is in, unanswered, or refused
+	dues                   []atomic.Int64               // without a schedule: when request i mod len left, ns since start
+	warm                   time.Duration                // delays of what is due before that are not counted
+	delays                 *Delays
 
 	begun, sent, refusals atomic.Int64  // requests that left, that were answered, that were refused
 	accepted              atomic.Int64  // rows
@@ -109,7 +110,7 @@ func (d *drive) send(ctx context.Context, c int) error {
 		var a answer
 		var err error
 		if out == nil {
-			if out, err = newOutlet(ctx, d.way, d.url, d.token); err != nil {
+			if out, err = newOutlet(ctx, d.way, d.server); err != nil {
 				return err
 			}
 			conn := out
@@ -177,8 +178,8 @@ func (d *drive) errors() []string {
 }
 
 // settle writes what is there before the load: bodies, one after the other.
-func settle(ctx context.Context, url, token, table, parameters string, bodies ...[]byte) (seq uint64, err error) {
-	out, err := newHTTPOutlet(ctx, url, token)
+func settle(ctx context.Context, to server, table, parameters string, bodies ...[]byte) (seq uint64, err error) {
+	out, err := newHTTPOutlet(ctx, to)
 	if err != nil {
 		return 0, err
 	}

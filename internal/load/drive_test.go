@@ -53,7 +53,7 @@ func TestNothingIsOmitted(t *testing.T) {
 		s[i] = time.Duration(i) * 10 * time.Millisecond
 	}
 	p := newPlan(4, 1, 2, 60)
-	d := &drive{url: "http://" + l.Addr().String(), way: OverHTTP, table: "t", conns: 1, clock: clock, start: clock.Now(), schedule: s, body: p.body,
+	d := &drive{server: server{url: "http://" + l.Addr().String()}, way: OverHTTP, table: "t", conns: 1, clock: clock, start: clock.Now(), schedule: s, body: p.body,
 		delays: NewDelays()}
 	d.answers = make([]atomic.Uint64, len(s))
 	g.Go("drive", d.run)
@@ -151,7 +151,7 @@ func TestNoServer(t *testing.T) {
 	}
 	l.Close()
 	for _, over := range []string{OverHTTP, OverWS} {
-		if o, err := newOutlet(t.Context(), over, "http://"+l.Addr().String(), ""); err == nil || o != nil {
+		if o, err := newOutlet(t.Context(), over, server{url: "http://" + l.Addr().String()}); err == nil || o != nil {
 			t.Errorf("%s: %v %v", over, o, err)
 		}
 	}

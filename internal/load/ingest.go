@@ -43,10 +43,10 @@ func (b *bench) ingest(ctx context.Context) error {
 	in := &intake{bench: b, bodies: events(o.Batch), arrivals: make([][]arrival, o.Clients)}
 	in.table = Table{Name: "Rates", Columns: []string{"rows/s offered", "accepted/s", "answered p50, ms", "p99", "p99.9", "frame p50, ms", "p99",
 		"server µs per row", "requests refused"}}
-	if _, err := settle(ctx, o.URL, b.token(), "bench_events", "", in.bodies[0]); err != nil {
+	if _, err := settle(ctx, b.server(), "bench_events", "", in.bodies[0]); err != nil {
 		return err
 	}
-	swarm, err := NewSwarm(ctx, o.Clients, SwarmOptions{URL: o.URL, Token: o.Token, Clock: o.Clock, Start: b.start, Loops: o.Loops, Window: o.Window, Frame: in.frame,
+	swarm, err := NewSwarm(ctx, o.Clients, SwarmOptions{URL: o.URL, Token: o.Token, TLS: o.TLS, Clock: o.Clock, Start: b.start, Loops: o.Loops, Window: o.Window, Frame: in.frame,
 		Hello: func(int, string) string {
 			return `"subscribe":[{"id":"1","view":"bench_tally"},{"id":"2","view":"bench_leaders"}]`
 		}})
@@ -87,7 +87,7 @@ func (in *intake) rate(ctx context.Context, swarm *Swarm, last bool) error {
 	if err != nil {
 		return err
 	}
-	d := &drive{url: o.URL, token: in.bench.token(), way: o.Over, table: "bench_events", conns: o.Conns, clock: o.Clock, start: in.start, schedule: s, length: o.Length,
+	d := &drive{server: in.bench.server(), way: o.Over, table: "bench_events", conns: o.Conns, clock: o.Clock, start: in.start, schedule: s, length: o.Length,
 		warm: o.Warm, delays: NewDelays(),
 		body: func(b []byte, i int) []byte { return append(b, in.bodies[i%len(in.bodies)]...) }, answers: make([]atomic.Uint64, len(s))}
 	swarm.Still(func() {

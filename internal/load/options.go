@@ -2,6 +2,7 @@ package load
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"slices"
@@ -43,6 +44,8 @@ type Options struct {
 
 	// Token returns what a client brings: writers have the id -1. With it the app is that of [RulesSQL]. Default: nobody brings a token.
 	Token func(id int) string
+	// TLS is used towards an https:// server. Default: the system's authorities are trusted.
+	TLS *tls.Config
 
 	Clock run.Clock // default run.System
 	// Schedule is told when requests are due and how many changes each has, before the first one leaves. Default: nobody is told.

@@ -2,7 +2,6 @@ package load
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -143,7 +142,7 @@ func (p *plainPeer) once(ctx context.Context) error {
 	}
 	if s.secure {
 		host, _, _ := net.SplitHostPort(s.host)
-		conn = tls.Client(conn, &tls.Config{ServerName: host, NextProtos: []string{"http/1.1"}})
+		conn = secured(conn, host, s.opt.TLS)
 	}
 	e.mu.Lock()
 	p.conn = conn

@@ -23,7 +23,7 @@ func (b *bench) idle(ctx context.Context) error {
 	r.set("clients", itoa(o.Clients)+" over "+o.Watch)
 	r.set("rows", itoa(o.Rows))
 	r.set("time", o.Length.String())
-	first, err := NewSwarm(ctx, 1, SwarmOptions{URL: o.URL, Token: o.Token, Hello: b.hello(false), Path: b.path(false), Clock: o.Clock, Start: b.start})
+	first, err := NewSwarm(ctx, 1, SwarmOptions{URL: o.URL, Token: o.Token, TLS: o.TLS, Hello: b.hello(false), Path: b.path(false), Clock: o.Clock, Start: b.start})
 	if err != nil {
 		return err
 	}
@@ -31,7 +31,7 @@ func (b *bench) idle(ctx context.Context) error {
 	if err := b.open(ctx, first, 1); err != nil { // what the first one costs is not what each costs
 		return err
 	}
-	s, err := NewSwarm(ctx, o.Clients, SwarmOptions{URL: o.URL, Token: o.Token, Hello: b.hello(false), Path: b.path(false), Clock: o.Clock, Start: b.start,
+	s, err := NewSwarm(ctx, o.Clients, SwarmOptions{URL: o.URL, Token: o.Token, TLS: o.TLS, Hello: b.hello(false), Path: b.path(false), Clock: o.Clock, Start: b.start,
 		Loops: o.Loops, Window: o.Window})
 	if err != nil {
 		return err
@@ -107,7 +107,7 @@ func (b *bench) watched(ctx context.Context) error {
 		}
 		return nil
 	}
-	swarm, err := NewSwarm(ctx, o.Clients, SwarmOptions{URL: o.URL, Token: o.Token, Hello: b.hello(own), Path: b.path(own), Frame: j.frame, Clock: o.Clock,
+	swarm, err := NewSwarm(ctx, o.Clients, SwarmOptions{URL: o.URL, Token: o.Token, TLS: o.TLS, Hello: b.hello(own), Path: b.path(own), Frame: j.frame, Clock: o.Clock,
 		Start: b.start, Loops: o.Loops, Window: o.Window})
 	if err != nil {
 		return err

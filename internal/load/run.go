@@ -78,12 +78,13 @@ func (b *bench) now() time.Duration { return b.opt.Clock.Now().Sub(b.start) }
 
 func (b *bench) say(phase string) { b.phase.Store(&phase) }
 
-// token returns what writers bring.
-func (b *bench) token() string {
-	if b.opt.Token == nil {
-		return ""
+// server returns where rows are written.
+func (b *bench) server() server {
+	to := server{url: b.opt.URL, tls: b.opt.TLS}
+	if b.opt.Token != nil {
+		to.token = b.opt.Token(-1)
 	}
-	return b.opt.Token(-1)
+	return to
 }
 
 // own returns the condition by which a client asks for its own row; with tokens it asks for all and the rules leave it that one.
@@ -157,12 +158,12 @@ func (b *bench) fill(ctx context.Context, p *plan) (uint64, error) {
 	for from := 0; from < p.rows; from += 500 {
 		bodies = append(bodies, p.first(from, min(p.rows, from+500)))
 	}
-	return settle(ctx, b.opt.URL, b.token(), "bench_rows", merging, bodies...)
+	return settle(ctx, b.server(), "bench_rows", merging, bodies...)
 }
 
 // drive returns what writes the changes of a plan. Before it runs, its lead must be set.
 func (b *bench) drive(p *plan, s Schedule) *drive {
-	d := &drive{url: b.opt.URL, token: b.token(), way: b.opt.Over, table: "bench_rows", parameters: merging, conns: p.conns, clock: b.opt.Clock, start: b.start,
+	d := &drive{server: b.server(), way: b.opt.Over, table: "bench_rows", parameters: merging, conns: p.conns, clock: b.opt.Clock, start: b.start,
 		schedule: s, length: b.opt.Length,
 		warm: b.opt.Warm, body: p.body, delays: NewDelays()}
 	n := len(s)

@@ -50,9 +50,25 @@ func bearing(token string) string {
 	return "\r\nAuthorization: Bearer " + token
 }
 
-// dial opens a connection to the server of a URL.
-func dial(ctx context.Context, to string) (net.Conn, string, error) {
-	u, err := url.Parse(to)
+// server is where rows are written, and what writers bring.
+type server struct {
+	url, token string
+	tls        *tls.Config // nil: the system's authorities are trusted
+}
+
+// secured returns conn with TLS to a server of this name, by a configuration that may be nil.
+func secured(conn net.Conn, host string, c *tls.Config) net.Conn {
+	c = c.Clone()
+	if c == nil {
+		c = &tls.Config{MinVersion: tls.VersionTLS13}
+	}
+	c.ServerName, c.NextProtos = host, []string{"http/1.1"}
+	return tls.Client(conn, c)
+}
+
+// dial opens a connection to a server.
+func dial(ctx context.Context, to server) (net.Conn, string, error) {
+	u, err := url.Parse(to.url)
 	if err != nil {
 		return nil, "", err
 	}
@@ -66,17 +82,17 @@ func dial(ctx context.Context, to string) (net.Conn, string, error) {
 		return nil, "", err
 	}
 	if u.Scheme == "https" {
-		conn = tls.Client(conn, &tls.Config{ServerName: u.Hostname(), NextProtos: []string{"http/1.1"}})
+		conn = secured(conn, u.Hostname(), to.tls)
 	}
 	return conn, u.Host, nil
 }
 
-func newHTTPOutlet(ctx context.Context, to, token string) (*httpOutlet, error) {
+func newHTTPOutlet(ctx context.Context, to server) (*httpOutlet, error) {
 	conn, host, err := dial(ctx, to)
 	if err != nil {
 		return nil, err
 	}
-	return &httpOutlet{host: host + bearing(token), conn: conn, in: bufio.NewReaderSize(conn, 4<<10)}, nil
+	return &httpOutlet{host: host + bearing(to.token), conn: conn, in: bufio.NewReaderSize(conn, 4<<10)}, nil
 }
 
 func (o *httpOutlet) close() { _ = o.conn.Close() }
@@ -160,13 +176,13 @@ type wsOutlet struct {
 	id   int
 }
 
-func newWSOutlet(ctx context.Context, to, token string) (*wsOutlet, error) {
+func newWSOutlet(ctx context.Context, to server) (*wsOutlet, error) {
 	conn, host, err := dial(ctx, to)
 	if err != nil {
 		return nil, err
 	}
 	o := &wsOutlet{conn: conn, in: bufio.NewReaderSize(conn, 4<<10)}
-	request := "GET /v1/live HTTP/1.1\r\nHost: " + host + bearing(token) + "\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: " + nonce +
+	request := "GET /v1/live HTTP/1.1\r\nHost: " + host + bearing(to.token) + "\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: " + nonce +
 		"\r\nSec-WebSocket-Protocol: laaster.v1\r\n\r\n"
 	hello := appendFrame(nil, opText, []byte(`{"type":"hello"}`))
 	_, err = io.WriteString(conn, request)
@@ -273,15 +289,15 @@ const (
 	OverEvents = "sse"
 )
 
-func newOutlet(ctx context.Context, over, to, token string) (outlet, error) {
+func newOutlet(ctx context.Context, over string, to server) (outlet, error) {
 	if over == OverWS {
-		o, err := newWSOutlet(ctx, to, token)
+		o, err := newWSOutlet(ctx, to)
 		if err != nil {
 			return nil, err // and not o: a nil pointer in an interface is not nil
 		}
 		return o, nil
 	}
-	o, err := newHTTPOutlet(ctx, to, token)
+	o, err := newHTTPOutlet(ctx, to)
 	if err != nil {
 		return nil, err
 	}

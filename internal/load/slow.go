@@ -47,7 +47,7 @@ func (b *bench) slow(ctx context.Context) error {
 	}
 	l.judges = [2]*judge{newJudge(&p, l.drive, base, o.Clients, 16, false), newJudge(&p, l.drive, base, o.Slow, 16, false)}
 	l.judges[0].delaysOf = l.span
-	opt := SwarmOptions{URL: o.URL, Token: o.Token, Hello: b.hello(false), Path: b.path(false), Frame: l.judges[0].frame, Clock: o.Clock, Start: b.start,
+	opt := SwarmOptions{URL: o.URL, Token: o.Token, TLS: o.TLS, Hello: b.hello(false), Path: b.path(false), Frame: l.judges[0].frame, Clock: o.Clock, Start: b.start,
 		Loops: o.Loops, Window: o.Window}
 	if l.fast, err = NewSwarm(ctx, o.Clients, opt); err != nil {
 		return err

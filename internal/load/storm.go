@@ -28,7 +28,7 @@ func (b *bench) storm(ctx context.Context) error {
 	d := b.drive(&p, s)
 	t := &tempest{bench: b, drive: d, judge: newJudge(&p, d, base, o.Clients, min(16, o.Clients), false), back: make([]time.Duration, o.Clients),
 		came: make(chan struct{}, 1), delays: NewDelays()}
-	t.swarm, err = NewSwarm(ctx, o.Clients, SwarmOptions{URL: o.URL, Token: o.Token, Hello: b.hello(false), Path: b.path(false), Frame: t.frame, Clock: o.Clock,
+	t.swarm, err = NewSwarm(ctx, o.Clients, SwarmOptions{URL: o.URL, Token: o.Token, TLS: o.TLS, Hello: b.hello(false), Path: b.path(false), Frame: t.frame, Clock: o.Clock,
 		Start: b.start, Loops: o.Loops, Window: o.Window})
 	if err != nil {
 		return err

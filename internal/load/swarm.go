@@ -3,6 +3,7 @@ package load
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -27,6 +28,8 @@ type SwarmOptions struct {
 	Path func(id int) string
 	// Token returns the bearer token that a client brings. Default: none does.
 	Token func(id int) string
+	// TLS is used towards https:// with the server's name and the protocol set. Default: the system's authorities are trusted.
+	TLS *tls.Config
 	// Frame is called for each text frame, on the client's loop. The frame is only good until it returns. at is the time since Start. Default: nothing.
 	Frame func(c *Client, kind Kind, frame []byte, at time.Duration)
 	// Live is called when a client has its rows, or was told that it missed nothing. Default: nothing.

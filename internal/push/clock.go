@@ -136,7 +136,7 @@ func (c *conn) look(now int64) {
 		c.h.total.vanished.Add(1)
 		c.h.opt.Logger.Info("client closed: it answers no pings", "session", c.session, "subject", c.asks().Subject)
 		c.goodbye(wire.SlowConsumer, "you do not answer pings", time.Second, closeTryLater)
-	case !greeted && age >= o.HelloTimeout:
+	case !greeted && age+tick > o.HelloTimeout: // the next look would be too late
 		p := retryLater(wire.InvalidRequest, "no hello came", time.Second).WithField("type", "send hello first") // the line may be slow
 		c.refuseLater("", p)
 		c.h.opt.Limiter.Misread(c.asks(), p.Code)

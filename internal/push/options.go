@@ -82,7 +82,7 @@ type Options struct {
 	ReadTime       time.Duration // computing the answer to one read; default 10 s; beyond it that is too_large
 	Merge          time.Duration // epochs that follow each other faster are merged into one frame; default 10 ms
 	MergeFactor    int           // if not 0: and for no longer than so many times what the last pass over the connections took
-	HelloTimeout   time.Duration // from the upgrade to the hello frame; default 10 s
+	HelloTimeout   time.Duration // from the upgrade to the hello frame, at least 1 s less; default 5 s
 	PartialTimeout time.Duration // from the first byte of a client's message to its last; default 60 s; then it is closed
 	StallTimeout   time.Duration // without reading anything, then a client is closed; default 30 s
 	CloseTimeout   time.Duration // for the client to take its goodbye; default 5 s
@@ -166,7 +166,7 @@ func (o *Options) defaults() error {
 	}{
 		{&o.Merge, 10 * time.Millisecond},
 		{&o.ReadTime, 10 * time.Second},
-		{&o.HelloTimeout, 10 * time.Second},
+		{&o.HelloTimeout, 5 * time.Second},
 		{&o.StallTimeout, 30 * time.Second},
 		{&o.PartialTimeout, time.Minute},
 		{&o.CloseTimeout, 5 * time.Second},
