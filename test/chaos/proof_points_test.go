@@ -234,6 +234,8 @@ func (p *prover) noRoom(env ...string) bool {
 	before := p.r.Book.High()
 	off := injectAt(p.t, p.r, "write,pwrite64", "error=ENOSPC:when=5", next...)
 	died := p.serving(300*time.Millisecond) || p.until("writes are taken again", func() bool { return p.r.Book.High().Seq > before.Seq+50 })
+	p.r.Target.Down()
+	died = died || p.serving(200*time.Millisecond) // nothing is written when strace leaves: a call that it has changed would end as one that does not exist
 	off()
 	return died || p.stop()
 }
