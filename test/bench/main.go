@@ -52,7 +52,10 @@ func main() {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	if err == nil {
+	switch spec := os.Getenv(floodEnv); {
+	case spec != "":
+		err = beFlood(ctx, spec)
+	case err == nil:
 		err = bench(ctx, c)
 	}
 	if err != nil {
@@ -74,7 +77,7 @@ func parse(args []string) (*config, error) {
 	f.StringVar(&c.profile, "profile", "", "write a processor profile of the server at the last rate to this file")
 	f.StringVar(&c.what, "what", "path,nexmark", "what to measure, comma-separated: path (HTTP to screens), nexmark (the queries), backfill (a view added to a running app), start (after a stop, a kill, without a checkpoint), checkpoint (what screens notice of them)")
 	f.IntVar(&c.retained, "retained", 5_000_000, "backfill, start: events in the log")
-	f.IntVar(&c.keys, "keys", 1_000_000, "start, checkpoint: keys of the largest view")
+	f.IntVar(&c.keys, "keys", 1_400_000, "start, checkpoint: keys that the rows of the largest view are drawn from; three quarters of them come")
 	f.IntVar(&c.events, "events", 1_000_000, "nexmark: events of each query in process")
 	f.IntVar(&c.served, "served", 100_000, "nexmark: events of each query through the server; 0: none")
 	f.IntVar(&c.query, "query", -1, "nexmark: this query alone")

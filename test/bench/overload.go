@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -200,9 +201,9 @@ func fair(ctx context.Context, c *config) error {
 	for i := range 4 {
 		callers = append(callers, &caller{from: fmt.Sprintf("127.0.0.%d", 3+i), lanes: 8, rate: 50, requests: prepare(s.public, rows), rows: rows})
 	}
-	flood := &caller{from: "127.0.0.2", lanes: 256, rate: 50 * perSecond / 5 / many, requests: prepare(s.public, many), rows: many}
+	flood := floodSpec{Public: s.public, From: "127.0.0.2", Lanes: 256, Rate: 50 * perSecond / 5 / many, Rows: many, Long: c.length}
 	fmt.Printf("fair: the server takes %.0f rows/s; four callers send 50 requests/s of %d rows each, the fifth %.0f requests/s of %d: 50 times a fifth of what the server takes\n",
-		perSecond, rows, flood.rate, many)
+		perSecond, rows, flood.Rate, many)
 	fmt.Printf("%5s | %19s | %19s | %6s | %21s | %21s\n", "pair", "without: p50, p99 ms", "with: p50, p99 ms", "ratio", "refused of the others", "the flood: accepted/s, refused/s, not read/s")
 	var ratios []float64
 	for i := range c.pairs {
@@ -210,8 +211,13 @@ func fair(ctx context.Context, c *config) error {
 		if err != nil {
 			return err
 		}
-		with, long, cpu, own, rss, err := s.phase(ctx, c.length, append(slices.Clone(callers), flood)...)
+		beast, err := startFlood(ctx, flood)
 		if err != nil {
+			return err
+		}
+		with, _, cpu, own, rss, err := s.phase(ctx, c.length, callers...)
+		told, oops := beast.end()
+		if err = errors.Join(err, oops); err != nil {
 			return err
 		}
 		var alone, beside tally
@@ -222,8 +228,7 @@ func fair(ctx context.Context, c *config) error {
 		a, b := percentile(alone.accepted, 99, took), percentile(beside.accepted, 99, took)
 		ratios = append(ratios, b/a)
 		fmt.Printf("%5d | %8.2f %10.2f | %8.2f %10.2f | %6.2f | %21d | %.0f, %.0f, %.0f (server %.2f cores, load %.2f, %.0f MB)\n", i+1, percentile(alone.accepted, 50, took), a,
-			percentile(beside.accepted, 50, took), b, b/a, beside.turnedAway()+alone.turnedAway(), float64(len(with[4].accepted))/long.Seconds(),
-			float64(with[4].turnedAway())/long.Seconds(), float64(with[4].unsent)/long.Seconds(), cpu, own, rss)
+			percentile(beside.accepted, 50, took), b, b/a, beside.turnedAway()+alone.turnedAway(), told.Accepted/told.Seconds, told.Refused/told.Seconds, told.Unsent/told.Seconds, cpu, own, rss)
 	}
 	slices.Sort(ratios)
 	fmt.Printf("median of the ratios: %.2f\n", ratios[len(ratios)/2])
