@@ -82,7 +82,7 @@ type Options struct {
 	ReadTime       time.Duration // computing the answer to one read; default 10 s; beyond it that is too_large
 	Merge          time.Duration // epochs that follow each other faster are merged into one frame; default 10 ms
 	MergeFactor    int           // if not 0: and for no longer than so many times what the last pass over the connections took
-	HelloTimeout   time.Duration // from the upgrade to the hello frame, at least 1 s less; default 5 s
+	HelloTimeout   time.Duration // from the upgrade to the hello frame, at most: connections are looked at once a second, and the last look is before it; default 5 s, more than 1 s
 	PartialTimeout time.Duration // from the first byte of a client's message to its last; default 60 s; then it is closed
 	StallTimeout   time.Duration // without reading anything, then a client is closed; default 30 s
 	CloseTimeout   time.Duration // for the client to take its goodbye; default 5 s

@@ -1,13 +1,13 @@
 package main
 
 import (
-	"bytes"
+	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
-	"strings"
 	"time"
 
 	"laaster/internal/kit/run"
@@ -32,7 +32,7 @@ type floodReport struct{ Accepted, Refused, Unsent, Seconds float64 }
 // flood is such a process.
 type flood struct {
 	cmd *exec.Cmd
-	out bytes.Buffer
+	out *bufio.Reader
 }
 
 // startFlood starts a flood and returns when it begins.
@@ -47,42 +47,27 @@ func startFlood(ctx context.Context, spec floodSpec) (*flood, error) {
 	}
 	f := &flood{cmd: exec.CommandContext(ctx, "nice", "-n", "19", self)}
 	f.cmd.Env, f.cmd.Stderr = append(os.Environ(), floodEnv+"="+string(text)), os.Stderr
-	begun := make(chan struct{})
-	f.cmd.Stdout = &begins{to: &f.out, told: begun}
-	if err := f.cmd.Start(); err != nil {
+	out, err := f.cmd.StdoutPipe()
+	if err != nil {
 		return nil, err
 	}
-	select {
-	case <-begun:
-		return f, nil
-	case <-run.System{}.After(10 * time.Second):
-		return nil, fmt.Errorf("the flood does not begin: %w", f.cmd.Process.Kill())
+	if err := f.cmd.Start(); err != nil {
+		return nil, fmt.Errorf("the flood: %w", err)
 	}
-}
-
-// begins closes told at the first byte.
-type begins struct {
-	to   *bytes.Buffer
-	told chan struct{}
-	once bool
-}
-
-// Write implements io.Writer.
-func (b *begins) Write(p []byte) (int, error) {
-	if !b.once {
-		b.once = true
-		close(b.told)
+	f.out = bufio.NewReader(out)
+	if _, err := f.out.ReadString('\n'); err != nil { // it has ended
+		return nil, fmt.Errorf("the flood does not begin: %w", errors.Join(err, f.cmd.Wait()))
 	}
-	return b.to.Write(p)
+	return f, nil
 }
 
 // end waits until a flood is over.
 func (f *flood) end() (r floodReport, err error) {
-	if err := f.cmd.Wait(); err != nil {
-		return r, fmt.Errorf("the flood: %w", err)
+	err = json.NewDecoder(f.out).Decode(&r)
+	if err = errors.Join(err, f.cmd.Wait()); err != nil {
+		err = fmt.Errorf("the flood: %w", err)
 	}
-	_, text, _ := strings.Cut(f.out.String(), "\n")
-	return r, json.Unmarshal([]byte(text), &r)
+	return r, err
 }
 
 // beFlood is what a process of it does.
