@@ -163,6 +163,7 @@ type CallRates struct {
 	Subscriptions Rate `yaml:"subscriptions"` // new subscriptions
 	Replay        Rate `yaml:"replay"`        // bytes of rows and history at the beginning of subscriptions
 	Query         Rate `yaml:"query"`         // cost of reads: one and another for each 1,000 rows looked at
+	Sockets       Rate `yaml:"sockets"`       // new connections of an address, before anything is read of them; of addresses alone
 	Open          int  `yaml:"open"`          // live connections at one time; 0: as many as there may be
 }
 
@@ -207,7 +208,16 @@ func (r *Rates) bounds() []bound {
 	}
 	out = append(out, bound{key: "limits.rates.table.messages"}, bound{key: "limits.rates.table.bytes"}, bound{key: "limits.rates.exempt"})
 	return append(out, count("limits.rates.address.open", r.Address.Open, 0, 1_000_000), count("limits.rates.principal.open", r.Principal.Open, 0, 1_000_000),
-		count("limits.rates.app.open", r.App.Open, 0, 0))
+		count("limits.rates.app.open", r.App.Open, 0, 0), bound{key: "limits.rates.address.sockets"}, ofAddresses("limits.rates.principal.sockets", r.Principal.Sockets),
+		ofAddresses("limits.rates.app.sockets", r.App.Sockets))
+}
+
+// ofAddresses refuses a rate that only addresses can have.
+func ofAddresses(key string, r Rate) bound {
+	if r.None() {
+		return bound{key: key}
+	}
+	return bound{key, "there is no such rate: who connects is not known before something is read", "limits.rates.address.sockets is the rate of an address"}
 }
 
 func (a *Abuse) bounds() []bound {

@@ -66,7 +66,7 @@ func TestRateSettings(t *testing.T) {
   rates:
     exempt: [10.0.0.0/8, "2001:db8::1"]
     keys: 5000
-    address: {messages: 100/s, bytes: 1MiB/s burst 8MiB, open: 20}
+    address: {messages: 100/s, bytes: 1MiB/s burst 8MiB, open: 20, sockets: 50/s}
     table: {messages: 1000/s}
   abuse: {slow: 0, cut: 10, cut_for: 5m}
 `))
@@ -74,7 +74,7 @@ func TestRateSettings(t *testing.T) {
 		t.Fatal(err)
 	}
 	r := s.Limits.Rates
-	if r.Address.Messages.String() != "100/s burst 200" || r.Address.Bytes.Burst != 8<<20 || r.Address.Open != 20 || r.Table.Messages.Count != 1000 || !r.App.Query.None() || r.Keys != 5000 {
+	if r.Address.Messages.String() != "100/s burst 200" || r.Address.Bytes.Burst != 8<<20 || r.Address.Open != 20 || r.Address.Sockets.Count != 50 || r.Table.Messages.Count != 1000 || !r.App.Query.None() || r.Keys != 5000 {
 		t.Errorf("%+v", r)
 	}
 	if a := s.Limits.Abuse; a.Slow != 0 || a.Cut != 10 || time.Duration(a.CutFor) != 5*time.Minute {
@@ -101,6 +101,8 @@ func TestRateSettings(t *testing.T) {
 		"limits:\n  rates:\n    address:\n      message: 1/s\n":           `4:7: unknown key "message"`,
 		"limits:\n  rates:\n    exempt: [here]\n":                         `limits.rates.exempt[0]: "here" is neither an address nor a prefix`,
 		"limits:\n  rates:\n    app: {open: 3}\n":                         `limits.rates.app.open: 3 is out of range`,
+		"limits:\n  rates:\n    app: {sockets: 3/s}\n":                    `limits.rates.app.sockets: there is no such rate`,
+		"limits:\n  rates:\n    principal: {sockets: 3/s}\n":              `limits.rates.principal.sockets: there is no such rate`,
 		"limits:\n  rates:\n    keys: 10\n":                               `limits.rates.keys: 10 is out of range`,
 		"limits:\n  abuse: {slow: 20, cut: 10}\n":                         `limits.abuse.cut: 10 is less than limits.abuse.slow`,
 		"limits:\n  abuse: {cut_for: 10ms}\n":                             `limits.abuse.cut_for: 10ms is out of range`,

@@ -22,7 +22,7 @@ type Options struct {
 	Exempt []netip.Prefix
 	// Cut is told of each caller that is cut, a few in a minute at most: how many others there were before is in skipped. Default: nobody is told.
 	Cut func(p auth.Principal, fault Fault, until time.Time, skipped int)
-	// Slowed is told of each caller that has many points and comes too fast, once a minute, likewise.
+	// Slowed is told of each caller that has many points and comes too fast, and of each address that opens sockets too fast, once a minute, likewise.
 	Slowed func(p auth.Principal, skipped int)
 }
 
@@ -54,11 +54,12 @@ const (
 	subscriptions
 	replay
 	query
+	sockets
 	measures
 )
 
 func (m measure) String() string {
-	return [...]string{"messages", "bytes", "connections", "subscriptions", "replay", "query"}[m]
+	return [...]string{"messages", "bytes", "connections", "subscriptions", "replay", "query", "sockets"}[m]
 }
 
 // place of a bound: what the metrics call the level.
@@ -79,7 +80,7 @@ type level struct {
 }
 
 func newLevel(name, whose string, r *app.CallRates) level {
-	l := level{name: name, whose: whose, rates: [measures]app.Rate{r.Messages, r.Bytes, r.Connections, r.Subscriptions, r.Replay, r.Query}, open: r.Open}
+	l := level{name: name, whose: whose, rates: [measures]app.Rate{r.Messages, r.Bytes, r.Connections, r.Subscriptions, r.Replay, r.Query, r.Sockets}, open: r.Open}
 	for i, r := range l.rates {
 		l.paces[i] = paceOf(r)
 	}
@@ -228,7 +229,7 @@ func (g *Guard) refuse(c caller, l *level, m measure, wait time.Duration) *wire.
 }
 
 func tooMuch(m measure, whose string, r app.Rate, wait time.Duration) *wire.Problem {
-	return later(wait, "more "+[...]string{"messages", "bytes", "new connections", "subscriptions", "bytes of replay", "reads"}[m]+" than "+whose+" may have: "+r.String())
+	return later(wait, "more "+[...]string{"messages", "bytes", "new connections", "subscriptions", "bytes of replay", "reads", "new sockets"}[m]+" than "+whose+" may have: "+r.String())
 }
 
 // later is a refusal until so long has passed.
@@ -393,6 +394,23 @@ func (g *Guard) Connect(p auth.Principal) (place uint64, problem *wire.Problem) 
 		place = 0
 	}
 	return place, problem
+}
+
+// Socket reports whether an address may have a further connection, of which nothing has been read yet.
+func (g *Guard) Socket(from netip.Addr) bool {
+	pace := g.address.paces[sockets]
+	if pace.unit == 0 {
+		return true
+	}
+	p := auth.Anonymous()
+	p.From = from
+	c, now := g.caller(&p), g.now()
+	if c.exempt || g.rates.take(g.mix(c.key, uint64(sockets)), now, pace, 1, true) == 0 {
+		return true
+	}
+	g.stats.limited(ofAddress, sockets)
+	g.tellSlowed(c, now)
+	return false
 }
 
 // Left gives the place of a connection back. What had subscribed and was gone again at once counts like unsubscribing.

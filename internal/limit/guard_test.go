@@ -84,6 +84,45 @@ func (b *bench) passes(what string, n int, ask func() *wire.Problem, wait string
 	}
 }
 
+// The rate of sockets is of addresses alone, and each that is beyond it is told of once a minute.
+func TestSockets(t *testing.T) {
+	b := newBench(t, app.Rates{Address: app.CallRates{Sockets: parsed(t, "10/s burst 20")}}, app.Abuse{}, nil)
+	opens := func(what, from string, n, want int) {
+		t.Helper()
+		got := 0
+		for range n {
+			if b.guard.Socket(netip.MustParseAddr(from)) {
+				got++
+			}
+		}
+		if got != want {
+			t.Errorf("%s: %d of %d sockets, want %d", what, got, n, want)
+		}
+	}
+	opens("an address", "192.0.2.1", 50, 20)
+	opens("another", "192.0.2.2", 20, 20)
+	opens("one that is exempt", "127.0.0.1", 50, 50)
+	b.clock.Advance(time.Second)
+	opens("a second later", "192.0.2.1", 50, 10)
+	if p := b.guard.Ask(anon("192.0.2.1"), 0); p != nil {
+		t.Errorf("requests on the others: %+v", p)
+	}
+	if got := fmt.Sprint(b.slowed); got != "[address 192.0.2.1, 0 more]" {
+		t.Errorf("told of %s", got)
+	}
+	b.clock.Advance(time.Minute)
+	opens("a minute later", "192.0.2.1", 21, 20)
+	if len(b.slowed) != 2 {
+		t.Errorf("told of %s", b.slowed)
+	}
+	if got := fmt.Sprint(b.guard.Counts()[0]); got != "{limited [address sockets] 71}" {
+		t.Errorf("counted %s", got)
+	}
+	if free := newBench(t, app.Rates{}, app.Abuse{}, nil).guard; !free.Socket(netip.MustParseAddr("192.0.2.1")) {
+		t.Error("there is no rate")
+	}
+}
+
 func TestLevels(t *testing.T) {
 	b := newBench(t, app.Rates{
 		Address:   app.CallRates{Messages: parsed(t, "10/s burst 20"), Bytes: parsed(t, "1KiB/s"), Connections: parsed(t, "1/s burst 3"), Subscriptions: parsed(t, "1/s burst 4"), Query: parsed(t, "10/s burst 10")},

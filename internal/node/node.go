@@ -201,6 +201,7 @@ func (n *Node) Program() *flow.Program { return n.program.Load() }
 func (n *Node) listen(ctx context.Context) error {
 	s := &n.opt.Settings
 	var lc net.ListenConfig
+	lc.SetMultipathTCP(false) // its sockets take neither filters (shun) nor all that push.tuneSocket asks for
 	err := n.openTLS()
 	if err != nil {
 		return err
@@ -249,6 +250,12 @@ func (n *Node) newPublic(addr string, l net.Listener, next http.Handler) (*http.
 	}
 	server, bound := newServer(entry, s, n.opt.Logger), newSockets(l, s.Limits.Sockets, n.opt.Clock, n.metrics)
 	server.ConnState, bound.floor, bound.late = bound.count, n.floor, n.late
+	if n.limits != nil && !s.Limits.Rates.Address.Sockets.None() {
+		bound.welcome = n.limits.Socket
+		if bound.shun = newShun(l, n.opt.Clock, n.opt.Logger); bound.shun != nil {
+			n.serving.Go("shunned addresses", bound.shun.loop)
+		}
+	}
 	if !s.PlainHTTP { // else the address is a proxy's
 		bound.each = s.Limits.AddressSockets
 	}

@@ -29,7 +29,9 @@ type sockets struct {
 	encrypted bool        // by TLS: a refusal in words could not be read
 	floor     *fair.Floor // that its connections share; nil: they are not paced
 	late      func(net.Conn) time.Duration
-	open      atomic.Int64 // HTTP connections, without those that became WebSockets
+	welcome   func(netip.Addr) bool // whether an address may have one more now; nil: it may. Asked once live is known
+	shun      *shun                 // of the addresses that may not; nil: there is none
+	open      atomic.Int64          // HTTP connections, without those that became WebSockets
 	live      atomic.Pointer[func() int]
 	clock     run.Clock
 	metrics   *observe.Metrics
@@ -74,9 +76,13 @@ func (s *sockets) Accept() (net.Conn, error) {
 		if err != nil {
 			return nil, err
 		}
-		answer := s.refuse(addressOf(c))
+		from := addressOf(c)
+		answer := s.refuse(from)
 		if answer == "" {
 			return c, nil
+		}
+		if answer == tooFast {
+			s.shun.add(from)
 		}
 		s.metrics.Refused.WithLabelValues(string(wire.Busy)).Inc()
 		if !s.encrypted {
@@ -94,6 +100,8 @@ func (s *sockets) refuse(from netip.Addr) string {
 		return tooManySockets
 	case s.each > 0 && !from.IsLoopback() && s.tally(from, 0) >= s.each:
 		return tooManyOfAddress
+	case s.welcome != nil && s.live.Load() != nil && !s.welcome(from):
+		return tooFast
 	}
 	return ""
 }
@@ -153,11 +161,16 @@ func addressOf(c net.Conn) netip.Addr {
 
 // The whole answers to connections that are not served.
 const (
-	refusedHead    = "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/problem+json\r\nRetry-After: 5\r\nConnection: close\r\n\r\n"
+	refusedKind    = "Content-Type: application/problem+json\r\nConnection: close\r\n"
+	refusedHead    = "HTTP/1.1 503 Service Unavailable\r\n" + refusedKind + "Retry-After: 5\r\n\r\n"
 	tooManySockets = refusedHead + `{"type":"/errors/busy","title":"the server is at a limit","status":503,"code":"busy",` +
 		`"detail":"as many connections as the server is set to hold","hint":"come again; raise limits.sockets in laaster.yaml, or the limit of open files",` +
 		`"retry":"after","retry_after_ms":5000}` + "\n"
 	tooManyOfAddress = refusedHead + `{"type":"/errors/busy","title":"the server is at a limit","status":503,"code":"busy",` +
 		`"detail":"as many connections as one address may have","hint":"close some, or use them for more requests; limits.address_sockets in laaster.yaml is the limit",` +
 		`"retry":"after","retry_after_ms":5000}` + "\n"
+	tooFast = "HTTP/1.1 429 Too Many Requests\r\n" + refusedKind + "Retry-After: 1\r\n\r\n" +
+		`{"type":"/errors/rate_limited","title":"too much at a time","status":429,"code":"rate_limited",` +
+		`"detail":"more new sockets than this address may have","hint":"use one connection for many requests; limits.rates.address.sockets in laaster.yaml is the bound",` +
+		`"retry":"after","retry_after_ms":1000}` + "\n"
 )

@@ -113,7 +113,7 @@ func (x *victim) measure(a attack, pairs int) {
 	idle, above := x.memory("VmRSS"), 0
 	x.forget()
 	ratios := map[string][]float64{}
-	var last string
+	var seen string // the p99 of each pair
 	var refused atomic.Int64
 	for range pairs {
 		good.take()
@@ -145,15 +145,15 @@ func (x *victim) measure(a attack, pairs int) {
 		if err := group.Wait(); err != nil {
 			x.t.Error(err)
 		}
-		last = ""
 		for _, kind := range []string{"write", "shown", "read"} {
 			ratios[kind] = append(ratios[kind], float64(p99(bad[kind]))/float64(max(1, p99(calm[kind]))))
-			last += fmt.Sprintf(" %s %v/%v", kind, p99(bad[kind]).Round(10*time.Microsecond), p99(calm[kind]).Round(10*time.Microsecond))
+			seen += fmt.Sprintf(" %s %v/%v", kind, p99(bad[kind]).Round(10*time.Microsecond), p99(calm[kind]).Round(10*time.Microsecond))
 		}
+		seen += ";"
 		wait(span / 5) // what the attack left ends
 	}
-	x.t.Logf("RATIO %-28s write %.2f shown %.2f read %.2f (median of %d); memory %d MiB above idle; %d answers to the attack, %d rounds refused; last pair's p99%s", a.name, median(ratios["write"]), median(ratios["shown"]),
-		median(ratios["read"]), pairs, above, x.felt.Swap(0), refused.Load(), last)
+	x.t.Logf("RATIO %-28s write %.2f shown %.2f read %.2f (median of %d); memory %d MiB above idle; %d answers to the attack, %d rounds refused; p99 of each pair%s", a.name, median(ratios["write"]), median(ratios["shown"]),
+		median(ratios["read"]), pairs, above, x.felt.Swap(0), refused.Load(), seen)
 	if above > mostMemory {
 		x.t.Errorf("%d MiB above idle at the highest, want at most %d", above, mostMemory)
 	}

@@ -47,7 +47,7 @@ const quick = "durability: buffered\nscrub: {rate: 0B}\nlimits: {request_header:
 
 // rates are what docs/rates.md has for a server that everybody reaches; here nothing comes from elsewhere than loopback, so that is not exempt. Without
 // LAASTER_DOOR_PAIRS there are none: attacks are to be answered, not cut off.
-const rates = ", rates: {exempt: [], address: {messages: 300/s, query: 200/s, connections: 5/s burst 100, subscriptions: 20/s burst 500, replay: 4MiB/s burst 32MiB, open: 100}}}\n"
+const rates = ", rates: {exempt: [], address: {messages: 300/s, query: 200/s, connections: 5/s burst 100, subscriptions: 20/s burst 500, replay: 4MiB/s burst 32MiB, open: 100, sockets: 100/s burst 1000}}}\n"
 
 // attackers is where the first attack comes from, and each further one from the address behind: what a server holds against one must not meet the next one, nor the
 // good clients, who come from 127.0.0.1.
