@@ -115,6 +115,27 @@ func TestPanics(t *testing.T) {
 	}
 }
 
+// A request that was taken back before it began costs nothing: HTTP/2 lets a client send hundreds of these in one packet.
+func TestTakenBack(t *testing.T) {
+	dir := t.TempDir()
+	writeApp(t, dir, votesSQL)
+	l := start(t, dir, settingsFor(t.TempDir(), "memory"))
+	defer l.end()
+	asked := 0
+	var h http.Handler = http.HandlerFunc(func(http.ResponseWriter, *http.Request) { asked++ })
+	l.n.handler.Store(&h)
+	ctx, takeBack := context.WithCancel(t.Context())
+	for range 2 { // the second time it is taken back
+		for _, method := range []string{"GET", "POST"} {
+			l.n.public.Handler.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest(method, l.url+"/", nil).WithContext(ctx))
+		}
+		takeBack()
+	}
+	if asked != 2 {
+		t.Errorf("%d requests were carried out, want the 2 that nobody took back", asked)
+	}
+}
+
 // When the engine cannot go on, those who wait are told, the loops end, and so does the node, with the reason.
 func TestEngineFails(t *testing.T) {
 	dir := t.TempDir()

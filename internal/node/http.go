@@ -52,6 +52,9 @@ type front struct {
 
 // ServeHTTP implements http.Handler.
 func (f *front) ServeHTTP(w http.ResponseWriter, q *http.Request) {
+	if q.Context().Err() != nil {
+		return // taken back before it began (HTTP/2): nobody reads an answer
+	}
 	if c, ok := q.Context().Value(pacedKey{}).(*fair.Conn); ok {
 		defer func() {
 			if q.Context().Err() == nil { // else it was taken back, and asked for nothing

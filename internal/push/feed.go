@@ -1,6 +1,7 @@
 package push
 
 import (
+	"slices"
 	"sync"
 
 	"laaster/internal/change"
@@ -209,6 +210,10 @@ func (r *renderer) render(q *query, whole bool, changes []change.RowChange) []by
 	start := len(r.body)
 	r.del = r.del[:0]
 	for i := range changes {
+		if i >= 16 && i&(i-1) == 0 { // append alone would take five times what megabytes need in the end
+			n := len(r.body) - start
+			r.body = slices.Grow(r.body, n*min(i, len(changes)-i)/i+n/16)
+		}
 		c := &changes[i]
 		was, is := c.Old != nil && (whole || r.match(c.Old)), c.New != nil && (whole || r.match(c.New))
 		switch {

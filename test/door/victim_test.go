@@ -290,8 +290,8 @@ func (x *victim) begin() (*goodClients, error) {
 	g.group.Go("watch", g.watch)
 	for range 3 {
 		g.group.Go("write", func(ctx context.Context) error { return g.keep(ctx, 25*time.Millisecond, g.write) })
+		g.group.Go("read", func(ctx context.Context) error { return g.keep(ctx, 20*time.Millisecond, g.read) })
 	}
-	g.group.Go("read", func(ctx context.Context) error { return g.keep(ctx, 20*time.Millisecond, g.read) })
 	for g.count("shown") < 10 || g.count("read") < 10 {
 		if err := g.group.Err(); err != nil {
 			return nil, err
