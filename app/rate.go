@@ -143,7 +143,7 @@ type Rates struct {
 	// everything with plain_http.
 	Exempt    []string  `yaml:"exempt"`
 	Keys      int       `yaml:"keys"`      // callers and tables that are told apart; beyond it new addresses begin with the least that another has left. Default 1000000, 1000 to 16000000
-	Address   CallRates `yaml:"address"`   // of callers without a token, together for each address
+	Address   CallRates `yaml:"address"`   // of callers without a token, together for each address; sockets of all callers there
 	Principal CallRates `yaml:"principal"` // of each subject with a token
 	Table     DataRates `yaml:"table"`     // of each table
 	App       CallRates `yaml:"app"`       // of all together, without open

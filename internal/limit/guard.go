@@ -22,8 +22,9 @@ type Options struct {
 	Exempt []netip.Prefix
 	// Cut is told of each caller that is cut, a few in a minute at most: how many others there were before is in skipped. Default: nobody is told.
 	Cut func(p auth.Principal, fault Fault, until time.Time, skipped int)
-	// Slowed is told of each caller that has many points and comes too fast, and of each address that opens sockets too fast, once a minute, likewise.
-	Slowed func(p auth.Principal, skipped int)
+	// Slowed is told of each caller that has many points and comes too fast (why is "faults"), and of each address that opens sockets too fast ("sockets"), once
+	// a minute, likewise.
+	Slowed func(p auth.Principal, why string, skipped int)
 }
 
 // Guard decides. Its methods may be called concurrently and do not wait.
@@ -396,21 +397,24 @@ func (g *Guard) Connect(p auth.Principal) (place uint64, problem *wire.Problem) 
 	return place, problem
 }
 
-// Socket reports whether an address may have a further connection, of which nothing has been read yet.
-func (g *Guard) Socket(from netip.Addr) bool {
+// Socket returns how long an address has to wait for a further connection, of which nothing has been read yet; 0: it may have it.
+func (g *Guard) Socket(from netip.Addr) time.Duration {
 	pace := g.address.paces[sockets]
 	if pace.unit == 0 {
-		return true
+		return 0
 	}
 	p := auth.Anonymous()
 	p.From = from
 	c, now := g.caller(&p), g.now()
-	if c.exempt || g.rates.take(g.mix(c.key, uint64(sockets)), now, pace, 1, true) == 0 {
-		return true
+	if c.exempt {
+		return 0
 	}
-	g.stats.limited(ofAddress, sockets)
-	g.tellSlowed(c, now)
-	return false
+	wait := g.rates.take(g.mix(c.key, uint64(sockets)), now, pace, 1, true)
+	if wait > 0 {
+		g.stats.limited(ofAddress, sockets)
+		g.tellSlowed(c, socketToldKey, "sockets", now)
+	}
+	return wait
 }
 
 // Left gives the place of a connection back. What had subscribed and was gone again at once counts like unsubscribing.

@@ -33,8 +33,8 @@ func newBench(t *testing.T, rates app.Rates, abuse app.Abuse, def *app.Definitio
 		Cut: func(p auth.Principal, f Fault, until time.Time, skipped int) {
 			b.cut = append(b.cut, fmt.Sprintf("%s for %s until +%s, %d more", Describe(p), f, until.Sub(b.clock.Now()), skipped))
 		},
-		Slowed: func(p auth.Principal, skipped int) {
-			b.slowed = append(b.slowed, fmt.Sprintf("%s, %d more", Describe(p), skipped))
+		Slowed: func(p auth.Principal, why string, skipped int) {
+			b.slowed = append(b.slowed, fmt.Sprintf("%s for %s, %d more", Describe(p), why, skipped))
 		}})
 	if def != nil {
 		b.guard.Use(def)
@@ -91,8 +91,11 @@ func TestSockets(t *testing.T) {
 		t.Helper()
 		got := 0
 		for range n {
-			if b.guard.Socket(netip.MustParseAddr(from)) {
+			wait := b.guard.Socket(netip.MustParseAddr(from))
+			if wait == 0 {
 				got++
+			} else if wait != 100*time.Millisecond {
+				t.Errorf("%s: to wait %s", what, wait)
 			}
 		}
 		if got != want {
@@ -107,7 +110,7 @@ func TestSockets(t *testing.T) {
 	if p := b.guard.Ask(anon("192.0.2.1"), 0); p != nil {
 		t.Errorf("requests on the others: %+v", p)
 	}
-	if got := fmt.Sprint(b.slowed); got != "[address 192.0.2.1, 0 more]" {
+	if got := fmt.Sprint(b.slowed); got != "[address 192.0.2.1 for sockets, 0 more]" {
 		t.Errorf("told of %s", got)
 	}
 	b.clock.Advance(time.Minute)
@@ -118,7 +121,7 @@ func TestSockets(t *testing.T) {
 	if got := fmt.Sprint(b.guard.Counts()[0]); got != "{limited [address sockets] 71}" {
 		t.Errorf("counted %s", got)
 	}
-	if free := newBench(t, app.Rates{}, app.Abuse{}, nil).guard; !free.Socket(netip.MustParseAddr("192.0.2.1")) {
+	if free := newBench(t, app.Rates{}, app.Abuse{}, nil).guard; free.Socket(netip.MustParseAddr("192.0.2.1")) != 0 {
 		t.Error("there is no rate")
 	}
 }
@@ -324,7 +327,7 @@ func TestAbuse(t *testing.T) {
 		t.Errorf("slowed too early: %q", b.slowed)
 	}
 	b.passes("slowed", 10, ask(a1), "200ms")
-	if _ = g.Ask(a1, 1); len(b.slowed) != 1 || b.slowed[0] != "address 192.0.2.1, 0 more" {
+	if _ = g.Ask(a1, 1); len(b.slowed) != 1 || b.slowed[0] != "address 192.0.2.1 for faults, 0 more" {
 		t.Errorf("told of %q", b.slowed)
 	}
 	b.passes("another address", 100, ask(a2), "")

@@ -45,6 +45,7 @@ const (
 	cutKey
 	slowKey
 	slowToldKey
+	socketToldKey
 	churnKey
 	floodKey
 )
@@ -154,21 +155,21 @@ func (g *Guard) slow(c caller, now int64) *wire.Problem {
 		return nil
 	}
 	s.slows.Add(1)
-	g.tellSlowed(c, now)
+	g.tellSlowed(c, slowToldKey, "faults", now)
 	g.fault(c, Impatient, 1, now)
 	return later(wait, "too much of what came from "+c.who()+" was refused: only a few requests a second are answered").
 		WithHint("correct what is sent; laaster.yaml has limits.abuse for what counts")
 }
 
-// tellSlowed tells of a caller, once a minute.
-func (g *Guard) tellSlowed(c caller, now int64) {
+// tellSlowed tells of a caller, once a minute for each reason.
+func (g *Guard) tellSlowed(c caller, key uint64, why string, now int64) {
 	if g.opt.Slowed == nil {
 		return
 	}
-	x := g.scores.table.place(mixed(c.key, slowToldKey), now, false)
+	x := g.scores.table.place(mixed(c.key, key), now, false)
 	if old := x.at.Load(); old <= now && x.at.CompareAndSwap(old, now+int64(time.Minute)) {
 		if skipped, tell := g.scores.told[1].tell(now); tell {
-			g.opt.Slowed(c.p, skipped)
+			g.opt.Slowed(c.p, why, skipped)
 		}
 	}
 }

@@ -125,14 +125,21 @@ func TestTakenBack(t *testing.T) {
 	var h http.Handler = http.HandlerFunc(func(http.ResponseWriter, *http.Request) { asked++ })
 	l.n.handler.Store(&h)
 	ctx, takeBack := context.WithCancel(t.Context())
+	defer takeBack()
 	for range 2 { // the second time it is taken back
 		for _, method := range []string{"GET", "POST"} {
-			l.n.public.Handler.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest(method, l.url+"/", nil).WithContext(ctx))
+			q := httptest.NewRequest(method, l.url+"/", nil).WithContext(ctx)
+			q.ProtoMajor, q.ProtoMinor = 2, 0
+			l.n.public.Handler.ServeHTTP(httptest.NewRecorder(), q)
 		}
 		takeBack()
 	}
 	if asked != 2 {
 		t.Errorf("%d requests were carried out, want the 2 that nobody took back", asked)
+	}
+	l.n.public.Handler.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("POST", l.url+"/", nil).WithContext(ctx))
+	if asked != 3 {
+		t.Error("a request over HTTP/1 is not carried out: its client has closed its half and reads on")
 	}
 }
 

@@ -52,8 +52,8 @@ type front struct {
 
 // ServeHTTP implements http.Handler.
 func (f *front) ServeHTTP(w http.ResponseWriter, q *http.Request) {
-	if q.Context().Err() != nil {
-		return // taken back before it began (HTTP/2): nobody reads an answer
+	if q.ProtoMajor == 2 && q.Context().Err() != nil {
+		return // taken back before it began: nobody reads an answer. Over HTTP/1 a client that has said all it will may still read
 	}
 	if c, ok := q.Context().Value(pacedKey{}).(*fair.Conn); ok {
 		defer func() {

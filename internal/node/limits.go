@@ -28,11 +28,11 @@ func (n *Node) cut(p auth.Principal, fault limit.Fault, until time.Time, skipped
 	n.told(record)
 }
 
-// slowed records that a caller is answered a few times a second only.
-func (n *Node) slowed(p auth.Principal, skipped int) {
-	n.opt.Logger.Warn("a caller is slowed", "caller", limit.Describe(p), "others_not_told", skipped)
+// slowed records that a caller is answered a few times a second only, for its faults, or that an address opens sockets too fast.
+func (n *Node) slowed(p auth.Principal, why string, skipped int) {
+	n.opt.Logger.Warn("a caller is slowed", "caller", limit.Describe(p), "for", why, "others_not_told", skipped)
 	record := n.act(p.Subject, p.Role, "slow", limit.Describe(p), "done")
-	record.Details, _ = json.Marshal(map[string]any{"others": skipped}) // of plain values
+	record.Details, _ = json.Marshal(map[string]any{"for": why, "others": skipped}) // of plain values
 	n.told(record)
 }
 

@@ -200,16 +200,14 @@ func (n *Node) Program() *flow.Program { return n.program.Load() }
 // listen takes both addresses and serves what can be said before the log is replayed.
 func (n *Node) listen(ctx context.Context) error {
 	s := &n.opt.Settings
-	var lc net.ListenConfig
-	lc.SetMultipathTCP(false) // its sockets take neither filters (shun) nor all that push.tuneSocket asks for
 	err := n.openTLS()
 	if err != nil {
 		return err
 	}
-	if n.publicL, err = lc.Listen(ctx, "tcp", s.Listen); err != nil {
+	if n.publicL, err = listenTCP(ctx, s.Listen); err != nil {
 		return listenError("public", "--listen", s.Listen, err)
 	}
-	if n.adminL, err = lc.Listen(ctx, "tcp", s.Admin); err != nil {
+	if n.adminL, err = listenTCP(ctx, s.Admin); err != nil {
 		return listenError("admin", "--admin", s.Admin, err)
 	}
 	var starting http.Handler = http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
@@ -251,8 +249,8 @@ func (n *Node) newPublic(addr string, l net.Listener, next http.Handler) (*http.
 	server, bound := newServer(entry, s, n.opt.Logger), newSockets(l, s.Limits.Sockets, n.opt.Clock, n.metrics)
 	server.ConnState, bound.floor, bound.late = bound.count, n.floor, n.late
 	if n.limits != nil && !s.Limits.Rates.Address.Sockets.None() {
-		bound.welcome = n.limits.Socket
-		if bound.shun = newShun(l, n.opt.Clock, n.opt.Logger); bound.shun != nil {
+		bound.rate = n.limits.Socket
+		if bound.shun = newShun(l, n.opt.Clock, n.opt.Logger, n.metrics); bound.shun != nil {
 			n.serving.Go("shunned addresses", bound.shun.loop)
 		}
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"path/filepath"
 	"time"
@@ -18,8 +17,7 @@ import (
 // are told that nothing will come. Writes are refused. It returns once it serves; url is where.
 func (h *History) Serve(ctx context.Context, addr string) (url string, err error) {
 	n := h.n
-	var lc net.ListenConfig
-	l, err := lc.Listen(ctx, "tcp", addr)
+	l, err := listenTCP(ctx, addr)
 	if err != nil {
 		return "", fmt.Errorf("the listener cannot take %s: %w\n  hint: is another laaster running there? choose another address with --listen, or port 0 for a free one", addr, err)
 	}

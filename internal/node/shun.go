@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -9,15 +10,18 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"laaster/internal/kit/run"
+	"laaster/internal/observe"
 )
 
-// shunFor is how long an address has no answer that opened connections faster than it may. TCP asks again after a second, so whoever means well there and
-// comes in this time is in a second later.
+// shunFor is how long an address has no answer that opened connections faster than it may. TCP asks again after a second, and then after two more.
 const shunFor = time.Second
 
-// mostShunned is how many addresses have no answer at a time: the kernel compares each new connection's with all of them. Those beyond are accepted and told.
-const mostShunned = 64
+// mostShunned is how many addresses have no answer at a time: the kernel compares each new connection's with all of them, and a
+// filter of so many fits twice into what Linux lets a socket have for it (net.core.optmem_max, 20 KiB once). Those beyond are accepted and told.
+const mostShunned = 32
 
 // shun has the kernel drop what would open a connection, by a filter on the listening socket: accepting and closing one costs the machine more than a small
 // request does, and who does nothing else comes thousands of times a second.
@@ -25,11 +29,12 @@ type shun struct {
 	socket syscall.RawConn
 	clock  run.Clock
 	log    *slog.Logger
+	count  prometheus.Counter
 	came   chan netip.Addr
 }
 
 // newShun returns the shun of a listener, nil where the kernel has none.
-func newShun(l net.Listener, clock run.Clock, log *slog.Logger) *shun {
+func newShun(l net.Listener, clock run.Clock, log *slog.Logger, metrics *observe.Metrics) *shun {
 	c, ok := l.(syscall.Conn)
 	if !ok || !canShun {
 		return nil
@@ -38,7 +43,7 @@ func newShun(l net.Listener, clock run.Clock, log *slog.Logger) *shun {
 	if err != nil {
 		return nil
 	}
-	return &shun{socket, clock, log, make(chan netip.Addr, mostShunned)}
+	return &shun{socket, clock, log, metrics.Shunned, make(chan netip.Addr, mostShunned)}
 }
 
 // add has an address be without an answer for a second, if there is room.
@@ -52,11 +57,12 @@ func (s *shun) add(a netip.Addr) {
 	}
 }
 
-// loop sets the filter until ctx ends, or the kernel refuses it.
+// loop sets the filter until ctx ends.
 func (s *shun) loop(ctx context.Context) error {
 	var all []netip.Addr      // the longest there first
 	var until []time.Time     // of each
 	var next <-chan time.Time // the first one's
+	told := false
 	for {
 		before := len(all)
 		select {
@@ -72,9 +78,17 @@ func (s *shun) loop(ctx context.Context) error {
 		if len(all) == before {
 			continue
 		}
-		if err := dropFrom(s.socket, all); err != nil {
-			s.log.Warn("the kernel drops no connections of addresses that open too many: they are accepted and told", "error", err)
-			return nil
+		err := dropFrom(s.socket, all)
+		switch {
+		case err != nil: // the one before would stay
+			all, until = nil, nil
+			err = errors.Join(err, dropFrom(s.socket, nil))
+			if !told {
+				told = true
+				s.log.Warn("the kernel drops no connections of addresses that open too many: they are accepted and told", "error", err)
+			}
+		case len(all) > before:
+			s.count.Inc()
 		}
 		if next = nil; len(all) > 0 {
 			next = s.clock.After(until[0].Sub(s.clock.Now()))

@@ -2,6 +2,7 @@ package node
 
 import (
 	"encoding/binary"
+	"errors"
 	"net/netip"
 	"syscall"
 
@@ -21,13 +22,15 @@ const (
 )
 
 // dropFrom has a listening socket ignore what would open a connection from these addresses, IPv6 by the first 64 bits. With none it ignores nothing. The
-// connections that it accepts inherit the filter, which lets everything pass that opens none.
+// connections that it accepts keep the filter of their moment, which lets everything pass that opens none.
 func dropFrom(socket syscall.RawConn, from []netip.Addr) (err error) {
 	filter := shunFilter(from)
 	program := unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]}
 	if oops := socket.Control(func(fd uintptr) {
 		if len(from) == 0 {
-			err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_DETACH_FILTER, 0)
+			if err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_DETACH_FILTER, 0); errors.Is(err, unix.ENOENT) {
+				err = nil // there was none
+			}
 		} else {
 			err = unix.SetsockoptSockFprog(int(fd), unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &program)
 		}

@@ -3,10 +3,14 @@ package node
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net"
+	"net/http"
 	"net/netip"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -40,17 +44,19 @@ func TestShun(t *testing.T) {
 	for name, x := range map[string]struct{ listen, bad, good string }{"IPv4": {"127.0.0.1:0", "127.0.0.5", "127.0.0.6"}, "IPv4 in IPv6": {"[::]:0", "127.0.0.5", "127.0.0.6"},
 		"IPv6": {"[::1]:0", "::1", ""}} {
 		t.Run(name, func(t *testing.T) {
-			clock := run.NewManual(time.Now())
-			var lc net.ListenConfig
-			lc.SetMultipathTCP(false)
-			l, err := lc.Listen(t.Context(), "tcp", x.listen)
+			clock := run.NewManual(time.Now().Add(time.Hour)) // deadlines of sockets are of the machine's clock
+			l, err := listenTCP(t.Context(), x.listen)
 			if err != nil {
 				testkit.Missing(t, err.Error())
 			}
 			guard := limit.New(limit.Options{Clock: clock, Rates: app.Rates{Keys: 1000, Address: app.CallRates{Sockets: app.Rate{Count: 2, Per: time.Second, Burst: 2}}}})
-			s := newSockets(l, 100, clock, observe.NewMetrics())
+			metrics := observe.NewMetrics()
+			s := newSockets(l, 100, clock, metrics)
 			live := func() int { return 0 }
-			s.welcome, s.shun = guard.Socket, newShun(l, clock, slog.New(slog.DiscardHandler))
+			s.rate, s.shun = guard.Socket, newShun(l, clock, slog.New(slog.DiscardHandler), metrics)
+			if err := dropFrom(s.shun.socket, []netip.Addr{netip.MustParseAddr("192.0.2.1")}); err != nil {
+				testkit.Missing(t, "the kernel takes no filter: "+err.Error())
+			}
 			s.live.Store(&live)
 			group := run.New(t.Context())
 			group.Go("shun", s.shun.loop)
@@ -106,12 +112,11 @@ func TestShun(t *testing.T) {
 				t.Fatal(err)
 			}
 			b, err := io.ReadAll(c)
-			if !strings.HasPrefix(string(b), "HTTP/1.1 429") || !strings.Contains(string(b), "limits.rates.address.sockets") {
+			if !strings.HasPrefix(string(b), "HTTP/1.1 429") || !strings.Contains(string(b), "Retry-After: 1\r\n") || !strings.Contains(string(b), `"retry_after_ms":500}`) || !strings.Contains(string(b), "limits.rates.address.sockets") {
 				t.Fatalf("one more is told %q (%v)", b, err)
 			}
 			clock.AwaitSleepers(1)
-			_, err = dialFrom(t, x.bad, addr, 300*time.Millisecond)
-			if late := net.Error(nil); !errors.As(err, &late) || !late.Timeout() {
+			if _, err = dialFrom(t, x.bad, addr, 300*time.Millisecond); !unanswered(err) {
 				t.Errorf("an address that is shunned connects: %v", err)
 			}
 			for _, c := range open {
@@ -139,46 +144,107 @@ func TestShun(t *testing.T) {
 	}
 }
 
-// As many addresses are shunned as there is room for, and each of them is looked for.
-func TestShunIsBounded(t *testing.T) {
+// unanswered reports whether nobody answered who connected.
+func unanswered(err error) bool {
+	var late net.Error
+	return errors.As(err, &late) && late.Timeout()
+}
+
+// Each address of a list is dropped, whatever stands before it, and no other is.
+func TestShunFilter(t *testing.T) {
 	if !canShun {
 		testkit.Missing(t, "the kernel drops no connections here")
 	}
-	clock := run.NewManual(time.Now())
-	var lc net.ListenConfig
-	lc.SetMultipathTCP(false)
-	l, err := lc.Listen(t.Context(), "tcp", "127.0.0.1:0")
+	l, err := listenTCP(t.Context(), "[::]:0")
 	if err != nil {
-		t.Fatal(err)
+		testkit.Missing(t, err.Error())
 	}
 	defer l.Close()
-	s := newShun(l, clock, slog.New(slog.DiscardHandler))
-	var all []netip.Addr
+	s := newShun(l, run.System{}, slog.New(slog.DiscardHandler), observe.NewMetrics())
+	var many []netip.Addr // one by one, as loop has them
 	for i := range mostShunned {
-		all = append(all, netip.AddrFrom4([4]byte{127, 0, 1, byte(i)}))
-		if i%2 == 1 {
-			all[i] = netip.AddrFrom16([16]byte{0x20, 1, 0xd, 0xb8, 0, 0, 0, byte(i)})
+		a := netip.AddrFrom16([16]byte{0x20, 1, 0xd, 0xb8, 0, 0, 0, byte(i)})
+		if i%4 == 3 {
+			a = netip.AddrFrom4([4]byte{127, 0, 1, byte(i)})
+		}
+		many = append(many, a)
+		if err := dropFrom(s.socket, many); err != nil {
+			t.Fatalf("%d addresses: %v", len(many), err)
 		}
 	}
-	if err := dropFrom(s.socket, all); err != nil {
-		t.Fatalf("%d addresses: %v", len(all), err)
+	addrs := func(names ...string) (out []netip.Addr) {
+		for _, n := range names {
+			out = append(out, netip.MustParseAddr(n))
+		}
+		return out
 	}
-	if _, err := dialFrom(t, all[mostShunned-2].String(), l.Addr().String(), 300*time.Millisecond); err == nil {
-		t.Error("the last of them connects")
-	}
-	if _, err := dialFrom(t, "127.0.2.1", l.Addr().String(), 10*time.Second); err != nil {
-		t.Errorf("none of them: %v", err)
-	}
-	if err := dropFrom(s.socket, nil); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := dialFrom(t, all[0].String(), l.Addr().String(), 10*time.Second); err != nil {
-		t.Errorf("nobody is shunned, and the first one: %v", err)
+	const far, near = "2001:db8::", "0:0:1::" // the second has the first 32 bits of ::1
+	for _, c := range []struct {
+		list []netip.Addr
+		from string
+		drop bool
+	}{
+		{many, many[mostShunned-1].String(), true},
+		{many, "127.0.2.1", false},
+		{many, "::1", false},
+		{addrs("127.0.0.9", far, "127.0.0.8", "::1"), "::1", true},
+		{addrs("127.0.0.9", far, "127.0.0.8", near), "::1", false},
+		{addrs("127.0.0.9", far, "127.0.0.8", near), "127.0.0.8", true},
+		{addrs("127.0.0.9", far, "127.0.0.8", near), "127.0.0.7", false},
+		{addrs(far, near), "127.0.0.7", false},
+		{addrs("192.0.2.200", "127.0.0.7"), "::1", false},
+		{addrs("192.0.2.200", "127.0.0.7"), "127.0.0.7", true},
+		{addrs(far, near, "::1"), "::1", true},
+		{nil, "::1", false},
+		{nil, "127.0.0.7", false},
+	} {
+		if err := dropFrom(s.socket, c.list); err != nil {
+			t.Fatal(err)
+		}
+		to, patience := "127.0.0.1", 10*time.Second
+		if strings.Contains(c.from, ":") {
+			to = "::1"
+		}
+		if c.drop {
+			patience = 200 * time.Millisecond
+		}
+		_, err := dialFrom(t, c.from, net.JoinHostPort(to, strconv.Itoa(l.Addr().(*net.TCPAddr).Port)), patience)
+		if c.drop && !unanswered(err) || !c.drop && err != nil {
+			t.Errorf("%d shunned, from %s: %v", len(c.list), c.from, err)
+		}
 	}
 	for range 10 * mostShunned { // nobody takes them
-		s.add(all[0])
+		s.add(many[0])
 	}
 	if len(s.came) != mostShunned {
 		t.Errorf("%d wait to be shunned", len(s.came))
+	}
+}
+
+// Who is refused since there are too many connections pays for it all the same.
+func TestRefusedSocketsCount(t *testing.T) {
+	var conns []net.Conn
+	for i := range 20 {
+		conns = append(conns, &from{addr: fmt.Sprintf("192.0.2.1:%d", i+1)})
+	}
+	metrics := observe.NewMetrics()
+	s := newSockets(&queue{conns: conns}, 2, run.System{}, metrics)
+	guard := limit.New(limit.Options{Clock: run.NewManual(time.Now()), Rates: app.Rates{Keys: 1000, Address: app.CallRates{Sockets: app.Rate{Count: 1, Per: time.Minute, Burst: 5}}}})
+	live := func() int { return 0 }
+	s.rate = guard.Socket
+	s.live.Store(&live)
+	for {
+		c, err := s.Accept()
+		if err != nil {
+			break
+		}
+		s.count(c, http.StateNew)
+	}
+	told := map[string]int{}
+	for _, c := range conns {
+		told[strings.SplitN(c.(*from).sent.String()+" none ", " ", 3)[1]]++
+	}
+	if want := map[string]int{"none": 2, "503": 3, "429": 15}; !maps.Equal(told, want) {
+		t.Errorf("told %v, want %v", told, want)
 	}
 }

@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"fmt"
 	"net"
 	"net/http"
 	"net/netip"
@@ -29,9 +30,9 @@ type sockets struct {
 	encrypted bool        // by TLS: a refusal in words could not be read
 	floor     *fair.Floor // that its connections share; nil: they are not paced
 	late      func(net.Conn) time.Duration
-	welcome   func(netip.Addr) bool // whether an address may have one more now; nil: it may. Asked once live is known
-	shun      *shun                 // of the addresses that may not; nil: there is none
-	open      atomic.Int64          // HTTP connections, without those that became WebSockets
+	rate      func(netip.Addr) time.Duration // how long an address has to wait for one more; nil: nobody has. Asked once live is known
+	shun      *shun                          // of the addresses that have; nil: there is none
+	open      atomic.Int64                   // HTTP connections, without those that became WebSockets
 	live      atomic.Pointer[func() int]
 	clock     run.Clock
 	metrics   *observe.Metrics
@@ -77,20 +78,28 @@ func (s *sockets) Accept() (net.Conn, error) {
 			return nil, err
 		}
 		from := addressOf(c)
-		answer := s.refuse(from)
-		if answer == "" {
+		code, answer := wire.Busy, ""
+		if wait := s.wait(from); wait > 0 { // first, so that who is refused for something else pays, too
+			s.shun.add(from)
+			code, answer = wire.RateLimited, fmt.Sprintf(tooFast, (wait+time.Second-1)/time.Second, (wait+time.Millisecond-1)/time.Millisecond)
+		} else if answer = s.refuse(from); answer == "" {
 			return c, nil
 		}
-		if answer == tooFast {
-			s.shun.add(from)
-		}
-		s.metrics.Refused.WithLabelValues(string(wire.Busy)).Inc()
+		s.metrics.Refused.WithLabelValues(string(code)).Inc()
 		if !s.encrypted {
 			_ = c.SetWriteDeadline(s.clock.Now().Add(100 * time.Millisecond))
 			_, _ = c.Write([]byte(answer)) // who does not read it is turned away all the same
 		}
 		_ = c.Close()
 	}
+}
+
+// wait returns how long an address has to wait before it may have another connection. While the log is read nobody has: there is no trail to record it in.
+func (s *sockets) wait(from netip.Addr) time.Duration {
+	if s.rate == nil || s.live.Load() == nil {
+		return 0
+	}
+	return s.rate(from)
 }
 
 // refuse returns the whole answer to another connection from an address, "" when it can be had.
@@ -100,8 +109,6 @@ func (s *sockets) refuse(from netip.Addr) string {
 		return tooManySockets
 	case s.each > 0 && !from.IsLoopback() && s.tally(from, 0) >= s.each:
 		return tooManyOfAddress
-	case s.welcome != nil && s.live.Load() != nil && !s.welcome(from):
-		return tooFast
 	}
 	return ""
 }
@@ -159,6 +166,13 @@ func addressOf(c net.Conn) netip.Addr {
 	return a
 }
 
+// listenTCP takes an address for the public surface. Sockets of multipath TCP take neither filters (shun) nor all that live connections ask for (push).
+func listenTCP(ctx context.Context, addr string) (net.Listener, error) {
+	var lc net.ListenConfig
+	lc.SetMultipathTCP(false)
+	return lc.Listen(ctx, "tcp", addr)
+}
+
 // The whole answers to connections that are not served.
 const (
 	refusedKind    = "Content-Type: application/problem+json\r\nConnection: close\r\n"
@@ -169,8 +183,8 @@ const (
 	tooManyOfAddress = refusedHead + `{"type":"/errors/busy","title":"the server is at a limit","status":503,"code":"busy",` +
 		`"detail":"as many connections as one address may have","hint":"close some, or use them for more requests; limits.address_sockets in laaster.yaml is the limit",` +
 		`"retry":"after","retry_after_ms":5000}` + "\n"
-	tooFast = "HTTP/1.1 429 Too Many Requests\r\n" + refusedKind + "Retry-After: 1\r\n\r\n" +
+	tooFast = "HTTP/1.1 429 Too Many Requests\r\n" + refusedKind + "Retry-After: %d\r\n\r\n" +
 		`{"type":"/errors/rate_limited","title":"too much at a time","status":429,"code":"rate_limited",` +
 		`"detail":"more new sockets than this address may have","hint":"use one connection for many requests; limits.rates.address.sockets in laaster.yaml is the bound",` +
-		`"retry":"after","retry_after_ms":1000}` + "\n"
+		`"retry":"after","retry_after_ms":%d}` + "\n"
 )

@@ -38,6 +38,7 @@ type Metrics struct {
 
 	Requests    *prometheus.CounterVec // writes by table and outcome (accepted, duplicate, rejected), counted in rows
 	Refused     *prometheus.CounterVec // problems answered, by code
+	Shunned     prometheus.Counter     // seconds in which an address had no answer to new connections
 	Batches     prometheus.Counter     // record batches appended
 	BatchBytes  prometheus.Counter     // their bytes
 	BatchRows   prometheus.Histogram   // records per batch
@@ -59,6 +60,7 @@ func NewMetrics() *Metrics {
 		registry: r,
 		Requests: counterVec("laaster_rows_total", "Rows written, by table and outcome.", "table", "outcome"),
 		Refused:  counterVec("laaster_refused_total", "Requests and frames answered with a problem, by code.", "code"),
+		Shunned:  counter("laaster_shunned_total", "Times that an address had no answer to new connections for a second, since it opened too many."),
 		Batches:  counter("laaster_log_batches_total", "Record batches appended to the log."),
 		BatchBytes: counter("laaster_log_bytes_total",
 			"Bytes of the record batches appended to the log."),
@@ -74,7 +76,7 @@ func NewMetrics() *Metrics {
 		SlowClients: counter("laaster_push_slow_closed_total", "Clients closed because they did not read."),
 		Lowered:     counter("laaster_push_lowered_total", "Times that a client was given fewer frames, since its line did not carry all."),
 	}
-	r.MustRegister(m.Requests, m.Refused, m.Batches, m.BatchBytes, m.BatchRows, m.AppendTime, m.ApplyTime, m.Frames, m.FrameBytes,
+	r.MustRegister(m.Requests, m.Refused, m.Shunned, m.Batches, m.BatchBytes, m.BatchRows, m.AppendTime, m.ApplyTime, m.Frames, m.FrameBytes,
 		m.Conflated, m.Gaps, m.SlowClients, m.Lowered)
 	delay := prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "laaster_delay_seconds",
 		Help: "Time since the request arrived until its events were received, logged, applied, sent, shown.", Buckets: latencyBuckets()},

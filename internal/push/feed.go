@@ -1,6 +1,7 @@
 package push
 
 import (
+	"bytes"
 	"slices"
 	"sync"
 
@@ -191,6 +192,9 @@ func (h *Hub) encode(f *feed, sp *span, pos uint64, look *int) ([]byte, bool) {
 	}
 	var r renderer
 	body := r.render(q, whole, changes)
+	if cap(r.body) > len(body)+len(body)/4 {
+		body = bytes.Clone(body) // what is kept is counted by its length
+	}
 	h.kept.put(key, body)
 	return body, true
 }
@@ -212,7 +216,7 @@ func (r *renderer) render(q *query, whole bool, changes []change.RowChange) []by
 	for i := range changes {
 		if i >= 16 && i&(i-1) == 0 { // append alone would take five times what megabytes need in the end
 			n := len(r.body) - start
-			r.body = slices.Grow(r.body, n*min(i, len(changes)-i)/i+n/16)
+			r.body = slices.Grow(r.body, n/i*min(i, len(changes)-i)+n/16)
 		}
 		c := &changes[i]
 		was, is := c.Old != nil && (whole || r.match(c.Old)), c.New != nil && (whole || r.match(c.New))

@@ -47,6 +47,7 @@ type Hub struct {
 	poll      *poller      // nil: every WebSocket has a goroutine that reads it
 	partial   atomic.Int64 // bytes of incomplete messages from clients
 	sendings  sync.Pool    // of *sending
+	buffers   sync.Pool    // of *rowBuffers
 	door      *door        // of WebSockets
 	strangers strangers
 	merged    mergedFrames

@@ -341,7 +341,9 @@ func (c *conn) encodePage(p *paging, room int) (frame []byte, more bool) {
 	r := reader{query: p.q}
 	var position [96]byte
 	at := c.h.position(position[:0], p.snap.Seq())
-	b := make([]byte, frameHeader, 1<<10)
+	buffers := buffersOf(&c.h.buffers) // a page that append grew would take five times its size, and it is kept for others
+	defer buffers.free(&c.h.buffers)
+	b := append(buffers.line[:0], make([]byte, frameHeader)...)
 	if c.enc == eventStream {
 		b = append(b[:0], "event: snapshot\ndata: {"...)
 	} else {
@@ -369,14 +371,18 @@ func (c *conn) encodePage(p *paging, room int) (frame []byte, more bool) {
 	}
 	b = append(b, `],"more":`...)
 	b = append(strconv.AppendBool(b, more), '}')
-	if c.enc == webSocket {
-		return sealText(b), more
+	if c.enc == eventStream {
+		b = append(b, '\n')
+		if !more {
+			b = append(append(append(b, "id: "...), at...), '\n')
+		}
+		b = append(b, '\n')
 	}
-	b = append(b, '\n')
-	if !more {
-		b = append(append(append(b, "id: "...), at...), '\n')
+	buffers.line = b
+	if frame = bytes.Clone(b); c.enc == webSocket {
+		frame = sealText(frame)
 	}
-	return append(b, '\n'), more
+	return frame, more
 }
 
 // reshape moves the connection to the shape of what is live now.

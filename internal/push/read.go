@@ -1,7 +1,6 @@
 package push
 
 import (
-	"bufio"
 	"context"
 	"crypto/sha256"
 	"encoding/base64"
@@ -315,7 +314,7 @@ func (h *Hub) serveRows(w http.ResponseWriter, r *http.Request, rd *read) bool {
 		return true
 	}
 	body := &meteredWriter{w: w, m: m}
-	out := &rowWriter{w: bufio.NewWriterSize(body, 32<<10), reader: reader{query: rd.query, meter: m}, format: rd.format, budget: &h.sorting}
+	out := h.newRowWriter(body, reader{query: rd.query, meter: m}, rd.format)
 	defer out.release()
 	if r.Method != http.MethodHead {
 		if problem := out.prepare(snap); problem != nil {

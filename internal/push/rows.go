@@ -4,9 +4,10 @@ import (
 	"bufio"
 	"bytes"
 	"fmt"
+	"io"
 	"math"
 	"slices"
-	"strings"
+	"sync"
 	"sync/atomic"
 
 	"laaster/app"
@@ -19,9 +20,9 @@ import (
 // rowWriter streams the rows of a query.
 type rowWriter struct {
 	reader
-	w      *bufio.Writer
+	*rowBuffers
+	pool   *sync.Pool // that these go back to
 	format format
-	buf    []byte
 	rows   int
 	err    error // of the client's connection: nobody reads any more
 
@@ -29,6 +30,42 @@ type rowWriter struct {
 	held   int         // bytes taken from the budget
 	ready  []sortedRow // set by prepare when the order is not that of the keys
 	sorts  bool
+}
+
+// rowBuffers is what rows are written through. Reads of a few rows would cost more for these than for all else.
+type rowBuffers struct {
+	w          *bufio.Writer // 32 KiB
+	line, text []byte
+}
+
+// mostKept is how large a buffer is that another one goes on with, in bytes.
+const mostKept = 256 << 10
+
+// buffersOf returns buffers of a pool.
+func buffersOf(pool *sync.Pool) *rowBuffers {
+	if b, ok := pool.Get().(*rowBuffers); ok {
+		return b
+	}
+	return &rowBuffers{w: bufio.NewWriterSize(nil, 32<<10)}
+}
+
+// free gives buffers back.
+func (b *rowBuffers) free(pool *sync.Pool) {
+	b.w.Reset(nil)
+	if cap(b.line) > mostKept {
+		b.line = nil
+	}
+	if cap(b.text) > mostKept {
+		b.text = nil
+	}
+	pool.Put(b)
+}
+
+// newRowWriter returns what writes rows to w. Call release when the answer is out.
+func (h *Hub) newRowWriter(w io.Writer, r reader, as format) *rowWriter {
+	o := &rowWriter{reader: r, rowBuffers: buffersOf(&h.buffers), pool: &h.buffers, format: as, budget: &h.sorting}
+	o.w.Reset(w)
+	return o
 }
 
 // sortBudget is the memory that all reads together may use for sorting.
@@ -39,7 +76,7 @@ type sortBudget struct {
 }
 
 // prepare sorts the rows if their order is not that of the keys. It answers busy, before anything was written, when too many reads
-// sort at once. Call release when the answer is out.
+// sort at once.
 func (o *rowWriter) prepare(snap *view.Snapshot) *wire.Problem {
 	order, left := o.order(), o.filter.Limit
 	if left < 0 {
@@ -71,6 +108,8 @@ func (o *rowWriter) take(bytes int) bool {
 func (o *rowWriter) release() {
 	o.budget.used.Add(-int64(o.held))
 	o.held, o.ready = 0, nil
+	o.free(o.pool)
+	o.rowBuffers = nil
 }
 
 // all writes the whole answer.
@@ -101,7 +140,7 @@ func (o *rowWriter) put(b []byte) {
 
 // row writes one row and reports whether to go on.
 func (o *rowWriter) row(row change.Row) bool {
-	b := o.buf[:0]
+	b := o.line[:0]
 	switch o.format {
 	case asJSON:
 		if o.rows > 0 {
@@ -114,7 +153,7 @@ func (o *rowWriter) row(row change.Row) bool {
 		b = o.appendCSV(b, row)
 	}
 	o.rows++
-	o.buf = b
+	o.line = b
 	o.put(b)
 	return o.err == nil
 }
@@ -216,7 +255,7 @@ func (o *rowWriter) heading() []byte {
 		if i > 0 {
 			b = append(b, ',')
 		}
-		b = appendCSVText(b, string(name[1:len(name)-2]))
+		b = appendCSVText(b, name[1:len(name)-2])
 	}
 	return append(b, '\n')
 }
@@ -228,17 +267,23 @@ func (o *rowWriter) appendCSV(dst []byte, row change.Row) []byte {
 			dst = append(dst, ',')
 		}
 		if v := o.rel.Layout.Get(row, c); !v.Null {
-			dst = appendCSVText(dst, string(expr.AppendText(nil, o.rel.Layout.Type(c), v)))
+			o.text = expr.AppendText(o.text[:0], o.rel.Layout.Type(c), v)
+			dst = appendCSVText(dst, o.text)
 		}
 	}
 	return append(dst, '\n')
 }
 
-func appendCSVText(dst []byte, s string) []byte {
-	if s != "" && !strings.ContainsAny(s, "\",\r\n") {
-		return append(dst, s...)
+func appendCSVText(dst, text []byte) []byte {
+	if len(text) > 0 && !bytes.ContainsAny(text, "\",\r\n") {
+		return append(dst, text...)
 	}
 	dst = append(dst, '"')
-	dst = append(dst, strings.ReplaceAll(s, `"`, `""`)...)
+	for _, c := range text {
+		if c == '"' {
+			dst = append(dst, '"')
+		}
+		dst = append(dst, c)
+	}
 	return append(dst, '"')
 }

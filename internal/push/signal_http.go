@@ -1,7 +1,6 @@
 package push
 
 import (
-	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
@@ -108,7 +107,8 @@ func (h *Hub) serveSignalRows(w http.ResponseWriter, r *http.Request, ch *signal
 	if r.Method == http.MethodHead {
 		return
 	}
-	out := &rowWriter{w: bufio.NewWriterSize(w, 32<<10), reader: reader{query: q}, format: as, budget: &h.sorting, sorts: true}
+	out := h.newRowWriter(w, reader{query: q}, as)
+	out.sorts = true
 	defer out.release()
 	for _, row := range h.signals.state.Rows(ch, out.match) { // in the order of the key
 		var key []byte

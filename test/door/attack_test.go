@@ -37,6 +37,16 @@ func pairs() int {
 	return n
 }
 
+// span is how long each of a pair is: five seconds, in which good clients write 500 times and read 700 times, so that a p99 is the sixth slowest. LAASTER_DOOR_SPAN is another.
+func span(t testing.TB) time.Duration {
+	text := cmp.Or(os.Getenv("LAASTER_DOOR_SPAN"), "5s")
+	d, err := time.ParseDuration(text)
+	if err != nil || d < time.Second || d > time.Minute {
+		t.Fatalf("LAASTER_DOOR_SPAN %q: want 1s to 1m", text)
+	}
+	return d
+}
+
 // under attacks a server, with good clients beside.
 func under(t *testing.T, x *victim, attacks []attack) {
 	for i, a := range attacks {
@@ -108,7 +118,7 @@ func (x *victim) measure(a attack, pairs int) {
 	good := x.apart()
 	defer good.end()
 	defer yield(x.t)()
-	span := 5 * time.Second
+	span := span(x.t)
 	wait(settling)
 	idle, above := x.memory("VmRSS"), 0
 	x.forget()
@@ -152,8 +162,8 @@ func (x *victim) measure(a attack, pairs int) {
 		seen += ";"
 		wait(span / 5) // what the attack left ends
 	}
-	x.t.Logf("RATIO %-28s write %.2f shown %.2f read %.2f (median of %d); memory %d MiB above idle; %d answers to the attack, %d rounds refused; p99 of each pair%s", a.name, median(ratios["write"]), median(ratios["shown"]),
-		median(ratios["read"]), pairs, above, x.felt.Swap(0), refused.Load(), seen)
+	x.t.Logf("RATIO %-28s write %.2f shown %.2f read %.2f (median of %d pairs of %v); memory %d MiB above idle; %d answers to the attack, %d rounds refused; p99 of each pair%s", a.name, median(ratios["write"]), median(ratios["shown"]),
+		median(ratios["read"]), pairs, span, above, x.felt.Swap(0), refused.Load(), seen)
 	if above > mostMemory {
 		x.t.Errorf("%d MiB above idle at the highest, want at most %d", above, mostMemory)
 	}

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -99,18 +100,21 @@ func manyLines(x *victim, mb int) error {
 		for n := range 1000 {
 			fmt.Fprintf(&b, `{"n":%d,"text":"%s"}`+"\n", i*1000+n, row)
 		}
-		q, err := http.NewRequest("POST", x.URL+"/v1/tables/lines", strings.NewReader(b.String()))
-		if err != nil {
-			return err
-		}
-		q.Header.Set("Content-Type", "application/x-ndjson")
-		r, err := (&http.Client{Transport: &http.Transport{TLSClientConfig: x.tls.Clone(), DisableKeepAlives: true}}).Do(q)
-		if err != nil {
-			return err
-		}
-		_ = r.Body.Close()
-		if r.StatusCode != http.StatusOK {
-			return fmt.Errorf("filling: %s", r.Status)
+		c := &http.Client{Transport: &http.Transport{TLSClientConfig: x.tls.Clone(), DisableKeepAlives: true}}
+		for tries := 0; ; tries++ {
+			r, err := c.Post(x.URL+"/v1/tables/lines", "application/x-ndjson", strings.NewReader(b.String()))
+			if err != nil {
+				return err
+			}
+			_ = r.Body.Close()
+			if r.StatusCode == http.StatusOK {
+				break
+			}
+			after, err := strconv.Atoi(r.Header.Get("Retry-After"))
+			if err != nil || r.StatusCode != http.StatusTooManyRequests || tries == 10 {
+				return fmt.Errorf("filling: %s", r.Status)
+			}
+			wait(time.Duration(after) * time.Second) // the rates of what is measured hold here, too
 		}
 	}
 	return nil
