@@ -19,9 +19,10 @@ import (
 
 // Bounds of what one caller's question may cost. A unit is about what looking at one row costs, a tenth of a microsecond.
 const (
-	workUnit       = 16      // matching (see expr.Ctx.Spent) that counts as one unit
-	lightUnits     = 20_000  // a read of more is heavy: heavy ones take turns
-	clockUnits     = 1 << 11 // between two looks at the clock
+	workUnit       = 16        // matching (see expr.Ctx.Spent) that counts as one unit
+	lightUnits     = 20_000    // a read of more is heavy: heavy ones take turns
+	clockUnits     = 1 << 11   // between two looks at the clock
+	largeAnswer    = 256 << 10 // bytes: a read that has written more takes turns, however few its rows are
 	readSlice      = 5 * time.Millisecond
 	readPatience   = 2 * time.Second // how long a heavy read waits for its first turn
 	mostHeavy      = 256             // heavy reads under way, those that wait included
@@ -177,6 +178,7 @@ type meter struct {
 	since   time.Time
 	slice   time.Time     // when its turn began
 	heavy   bool          // it is counted by readers
+	turns   bool          // it takes turns
 	turn    bool          // it has one
 	problem *wire.Problem // why it was ended
 }
@@ -191,23 +193,24 @@ func (h *Hub) newMeter(ctx context.Context, who auth.Principal, cost int64) (*me
 	return m, m.problem
 }
 
-// admit makes the read a heavy one. It reports false when there is no room for it.
-func (m *meter) admit() bool {
+// admit makes the read a heavy one, or ends it when there is no room for it.
+func (m *meter) admit() {
 	if m.problem = m.of.enter(m.who); m.problem != nil {
-		return false
+		return
 	}
-	m.heavy = true
-	return m.take(m.clock.After(readPatience))
+	m.heavy, m.turns = true, true
+	if !m.turn { // a large answer has one already
+		m.take(m.clock.After(readPatience))
+	}
 }
 
-// take waits for a turn; the time until then does not count.
-func (m *meter) take(expired <-chan time.Time) bool {
+// take waits for a turn, while it has none; the time until then does not count. When done or expired comes first, the read ends.
+func (m *meter) take(expired <-chan time.Time) {
 	if m.turn = m.of.take(m.done, expired); !m.turn {
 		m.problem = busyReading("other large reads are being answered")
 	}
 	m.since = m.clock.Now()
 	m.slice = m.since
-	return m.turn
 }
 
 // pause gives the turn back and stops the watch: until resume it costs nothing.
@@ -220,7 +223,7 @@ func (m *meter) pause() {
 }
 
 func (m *meter) resume() {
-	if m.since = m.clock.Now(); m.heavy && m.problem == nil {
+	if m.since = m.clock.Now(); m.turns && m.problem == nil {
 		m.take(nil)
 	}
 }
@@ -276,14 +279,17 @@ func (m *meter) close() {
 
 // meteredWriter writes to a client while the meter rests.
 type meteredWriter struct {
-	w     io.Writer
-	m     *meter
-	begun bool // something was written
+	w       io.Writer
+	m       *meter
+	written int // bytes
 }
 
-// Write implements io.Writer.
+// Write implements io.Writer. Before each piece of a large answer the read waits for its turn: the Go runtime looks for readiness of other sockets only every
+// 10 ms while all processors make rows.
 func (w *meteredWriter) Write(b []byte) (int, error) {
-	w.begun = true
+	if w.written += len(b); w.written > largeAnswer {
+		w.m.turns = true
+	}
 	w.m.pause()
 	n, err := w.w.Write(b)
 	w.m.resume()

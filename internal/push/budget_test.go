@@ -3,6 +3,7 @@ package push
 import (
 	"context"
 	"encoding/json"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
@@ -143,6 +144,57 @@ func TestHeavyReadsTakeTurns(t *testing.T) {
 	}
 	if w := <-answers; w.Code != http.StatusOK || w.Body.String() != "[]\n" {
 		t.Errorf("heavy, with a turn: %d %s", w.Code, w.Body)
+	}
+}
+
+// TestLargeAnswersTakeTurns: an answer of few rows that are large waits for its turns as well, and is not refused when it has begun.
+func TestLargeAnswersTakeTurns(t *testing.T) {
+	clock := run.NewManual(time.Unix(1e9, 0))
+	h, get := wideView(t, 2000, strings.Repeat("x", 1000), Options{Clock: clock})
+	for range h.reading.slots {
+		h.reading.take(nil, nil)
+	}
+	if w := get("/v1/views/v?limit=200"); w.Code != http.StatusOK {
+		t.Errorf("small: %d %s", w.Code, w.Body)
+	}
+	answers := make(chan *httptest.ResponseRecorder)
+	go func() { answers <- get("/v1/views/v") }()
+	wantQueue(t, h, 1)
+	clock.Advance(readPatience)
+	for range h.reading.slots {
+		h.reading.give()
+	}
+	if w := <-answers; w.Code != http.StatusOK || w.Body.Len() < 2000*1000 {
+		t.Errorf("large, with a turn: %d, %d bytes", w.Code, w.Body.Len())
+	}
+	if r := h.reading; r.mu.running != 0 || r.mu.under != 0 || len(r.mu.queue) != 0 {
+		t.Errorf("left behind: %d running, %d under way, %d waiting", r.mu.running, r.mu.under, len(r.mu.queue))
+	}
+}
+
+// TestLargeAnswerBecomesHeavy: a read that turns out to cost much when it already takes turns has one turn, and gives it back.
+func TestLargeAnswerBecomesHeavy(t *testing.T) {
+	h, _ := wideView(t, 1, "text", Options{Clock: run.NewManual(time.Unix(1e9, 0))})
+	r := h.reading
+	r.slots = 2
+	m, problem := h.newMeter(t.Context(), auth.Principal{}, 1)
+	if problem != nil {
+		t.Fatal(problem)
+	}
+	w := &meteredWriter{w: io.Discard, m: m}
+	if _, err := w.Write(make([]byte, largeAnswer+1)); err != nil || !m.turn || r.mu.under != 0 {
+		t.Errorf("large: %v, a turn: %v, %d under way", err, m.turn, r.mu.under)
+	}
+	for range lightUnits + clockUnits {
+		if !m.step(&expr.Ctx{}) {
+			t.Fatal(m.ended())
+		}
+	}
+	if !m.heavy || r.mu.under != 1 || r.mu.running != 1 {
+		t.Errorf("heavy: %v, %d under way, %d turns", m.heavy, r.mu.under, r.mu.running)
+	}
+	if m.close(); r.mu.running != 0 || r.mu.under != 0 || len(r.mu.queue) != 0 {
+		t.Errorf("left behind: %d running, %d under way, %d waiting", r.mu.running, r.mu.under, len(r.mu.queue))
 	}
 }
 

@@ -329,7 +329,7 @@ func (h *Hub) serveRows(w http.ResponseWriter, r *http.Request, rd *read) bool {
 	out.all(snap)
 	switch p := m.ended(); {
 	case p == nil:
-	case body.begun:
+	case body.written > 0:
 		panic(http.ErrAbortHandler) // nobody takes a part of the rows for all
 	default:
 		refuse(p)
