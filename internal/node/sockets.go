@@ -166,9 +166,12 @@ func addressOf(c net.Conn) netip.Addr {
 	return a
 }
 
+// mostUnsent is how many bytes of answers wait in the kernel for one connection, beyond those that are on the way. Live connections have less (push).
+const mostUnsent = 128 << 10
+
 // listenTCP takes an address for the public surface. Sockets of multipath TCP take neither filters (shun) nor all that live connections ask for (push).
 func listenTCP(ctx context.Context, addr string) (net.Listener, error) {
-	var lc net.ListenConfig
+	lc := net.ListenConfig{Control: keepUnsent}
 	lc.SetMultipathTCP(false)
 	return lc.Listen(ctx, "tcp", addr)
 }
