@@ -139,9 +139,9 @@ func (r *runCommand) run(s *streams, beside func(context.Context, *node.Node) er
 	if err := level.UnmarshalText([]byte(r.LogLevel)); err != nil {
 		return err
 	}
-	debug.SetGCPercent(gcPercent)
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	defer collect(ctx)()
 	context.AfterFunc(ctx, stop) // a second Ctrl-C ends at once
 	logger := slog.New(slog.NewJSONHandler(s.err, &slog.HandlerOptions{Level: level}))
 	heedMemoryCap(logger, &settings)
@@ -205,8 +205,18 @@ func (d *devCommand) Run(s *streams) error {
 	})
 }
 
-// gcPercent trades memory for processor time: most of what the server allocates is short-lived, and the idle heap is small.
-const gcPercent = 200
+// collect has the garbage collector heed what it costs. The function that it returns ends that.
+func collect(ctx context.Context) (end func()) {
+	g := run.New(ctx)
+	g.Go("garbage collection", func(ctx context.Context) error {
+		memcap.Collect(ctx, run.System{})
+		return nil
+	})
+	return func() {
+		g.Stop()
+		_ = g.Wait()
+	}
+}
 
 // settings lays the flags over the file over the defaults.
 func (r *runCommand) settings() (app.Settings, error) {

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
-	"runtime/debug"
 	"syscall"
 	"time"
 
@@ -50,9 +49,9 @@ func (c *replayCommand) Run(s *streams) (err error) {
 	if err := settings.Validate(); err != nil {
 		return err
 	}
-	debug.SetGCPercent(gcPercent)
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	defer collect(ctx)()
 	context.AfterFunc(ctx, stop) // a second Ctrl-C ends at once
 	h, err := node.OpenHistory(ctx, node.HistoryOptions{Dir: c.App, Settings: settings, Set: c.Backup, Until: c.Until, Clock: run.System{},
 		Logger: warnings(s), Progress: progress(s.err)})

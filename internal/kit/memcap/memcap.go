@@ -1,5 +1,5 @@
-// Package memcap reads how much memory the system lets this process have. The garbage collector does not know of it by itself, and lets the heap grow
-// until the kernel kills the process.
+// Package memcap keeps the process's memory in bounds that the garbage collector does not know by itself: how much the system lets this process have before the
+// kernel kills it, and how much garbage is worth piling up.
 package memcap
 
 import (

@@ -22,7 +22,7 @@ func Imports() map[string][]string {
 		"internal/kit/disk":           {},
 		"internal/kit/disk/simdisk":   {"internal/kit/disk"},
 		"internal/kit/testkit":        {},
-		"internal/kit/memcap":         {},
+		"internal/kit/memcap":         {"internal/kit/run"},
 		"internal/kit/fair":           {"internal/kit/run"},
 		"internal/kit/tidy":           {},
 		"internal/wire":               {},
