@@ -31,10 +31,6 @@ const mostMemory = 64
 // settling is how long good clients alone make a server's memory what it is.
 const settling = 500 * time.Millisecond
 
-// collecting is how long good clients alone take to fill what the garbage collector lets pile up (two thirds of the heap, gcPercent): what a server has at the
-// highest then is what measure compares with. An attack that is measured lasts for a minute.
-const collecting = 15 * time.Second
-
 // pairs is how many pairs of a calm and an attacked time are to be measured; 0: nothing is.
 func pairs() int {
 	n, _ := strconv.Atoi(os.Getenv("LAASTER_DOOR_PAIRS"))
@@ -123,9 +119,8 @@ func (x *victim) measure(a attack, pairs int) {
 	defer good.end()
 	defer yield(x.t)()
 	span := span(x.t)
-	x.forget()
-	wait(collecting)
-	idle, above := x.memory("VmHWM"), 0
+	wait(settling)
+	idle, above := x.memory("VmRSS"), 0
 	x.forget()
 	ratios := map[string][]float64{}
 	var seen string // the p99 of each pair
