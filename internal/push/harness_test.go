@@ -256,7 +256,24 @@ func (b *bench) quiet(conns ...*memConn) {
 func (c *conn) active() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return !c.mu.over && !stuck(c.sink) && (c.mu.busy || c.mu.again || len(c.mu.ops)+len(c.mu.writes)+len(c.mu.replies)+int(c.mu.reading) > 0)
+	return !c.mu.over && !stuck(c.sink) && (c.writing() || c.mu.reading > 0)
+}
+
+// writing reports whether there is something to write, pages of the log apart. The caller holds c.mu.
+func (c *conn) writing() bool {
+	return c.mu.busy || c.mu.again || len(c.mu.ops)+len(c.mu.writes)+len(c.mu.replies) > 0
+}
+
+// written waits until everything is written but pages of the log that are still to be read.
+func (b *bench) written(m *memConn) {
+	m.awaitIdle()
+	for _, c := range b.hub.connections() {
+		for writing := true; writing; runtime.Gosched() {
+			c.mu.Lock()
+			writing = c.writing()
+			c.mu.Unlock()
+		}
+	}
 }
 
 // stuck reports whether a write to s waits for the client to read.
@@ -283,6 +300,7 @@ type testClock struct {
 	*run.Manual
 	merging atomic.Int64
 	line    atomic.Int64 // until when somebody waits for the line of a slow client
+	turns   atomic.Int64 // waits for a turn to read the log
 }
 
 // After implements run.Clock. Only the hub's merging waits so shortly.
@@ -293,6 +311,9 @@ func (c *testClock) After(d time.Duration) <-chan time.Time {
 	}
 	if d%lineLook == 0 { // nobody else waits for such odd times
 		c.line.Store(c.Now().Add(d).UnixNano())
+	}
+	if d == logTurn {
+		c.turns.Add(1)
 	}
 	return ch
 }

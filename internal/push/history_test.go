@@ -430,7 +430,14 @@ func TestLogBusy(t *testing.T) {
 	m := b.connect(at(3, `{"id":"l","view":"line","select":"id","filter":"id=lt.20"}`))
 	b.frames2(m, `{"resumed","id":"l","position":"3"}`)
 	m.send(clientFrame(opText, true, []byte(`{"type":"unsubscribe","id":"nobody"}`)))
-	b.advance(31 * time.Second)
+	for b.clock.turns.Load() == 0 {
+		runtime.Gosched()
+	}
+	for range 2 { // in two steps: who has heard nothing for Options.StallTimeout while something is written to him reads too slowly
+		b.clock.AwaitSleepers(2) // whoever looks through the connections, and who waits for his turn
+		b.written(m)
+		b.advance(logTurn/2 + time.Second)
+	}
 	got := slices.DeleteFunc(b.frames(m), func(f string) bool { return strings.HasSuffix(f, `"changes":{}}`) }) // heartbeats
 	want := []string{fmt.Sprintf(`{"gap","id":"l","kept_from":"%d"}`, b.store.Floor()), `{"snapshot","id":"l","position":"12","rows":[{"id":10}],"more":false}`}
 	if !slices.Equal(got, want) {
