@@ -87,6 +87,12 @@ func TestDecodeSize(t *testing.T) {
 	if _, _, p := DecodeClient([]byte(many+"}"), lim); p == nil || p.Code != InvalidRequest {
 		t.Errorf("many members: %v", p)
 	}
+	subs := []byte(`{"type":"hello","subscribe":[` + strings.Repeat(`{"id":"a","view":"v","filter":"x=eq.1"},`, lim.Subscriptions) + `{"id":"a","view":"v"}]}`)
+	var p *Problem
+	allocs := testing.AllocsPerRun(5, func() { _, _, p = DecodeClient(subs, lim) })
+	if p == nil || p.Code != TooMany || allocs > 100 {
+		t.Errorf("one subscription too many: %v, with %v allocations", p, allocs)
+	}
 }
 
 // FuzzDecode holds the scanner against encoding/json: both accept the same texts.
