@@ -13,13 +13,15 @@ import (
 
 // The garbage collector runs when as much has been allocated as a part of what is alive, whatever that costs: a server with 50 MB alive that allocates 4 MB/s
 // would let 100 MB pile up, and no collection for half a minute is worth that. So the part follows the cost: as much may pile up as keeps collecting within a
-// share of the processor time that is used anyway, at least leastRoom and at most mostPercent of what is alive.
+// share of the processor time that is used anyway, at least leastRoom, and at most mostRoom or mostPercent of what is alive beyond smallServer.
 const (
 	mostPercent  = 200      // of what is alive: what the server starts with, and what a heavy load gets
 	leastPercent = 20       // so that a sudden load is not all collecting until the next look
 	leastRoom    = 32 << 20 // bytes; a heap below 16 MiB keeps mostPercent
-	gcShare      = 0.03     // of the processor time that is used
-	gcIdle       = 0.005    // processors: what an idle server may spend in any case
+	mostRoom     = 48 << 20 // bytes, or mostPercent of what is alive beyond smallServer, whichever is more: a small server stays small when somebody has it allocate
+	smallServer  = 104 << 20
+	gcShare      = 0.03  // of the processor time that is used
+	gcIdle       = 0.005 // processors: what an idle server may spend in any case
 	lookEvery    = time.Second
 )
 
@@ -77,6 +79,6 @@ func (c counts) percent(before counts) int {
 	one := (c.collector - before.collector) / float64(c.cycles-before.cycles)
 	rate := float64(c.allocated-before.allocated) / span
 	may := max(gcShare*(c.used-before.used)/span, gcIdle)
-	room := max(one*rate/may, leastRoom)
+	room := min(max(one*rate/may, leastRoom), max(mostRoom, mostPercent/100*(float64(c.alive)-smallServer)))
 	return int(min(max(100*room/float64(max(c.alive, 1)), leastPercent), mostPercent))
 }

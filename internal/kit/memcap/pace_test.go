@@ -22,7 +22,8 @@ func TestPercent(t *testing.T) {
 		{"small", 8, 4, 0.01, 0.1, 200},
 		{"calm", 64, 4, 0.03, 0.1, 50},            // 32 MiB, at 0.4 % of a processor
 		{"busy", 64, 40, 0.03, 1, 62},             // 40 MB, at 3 %
-		{"heavy", 64, 400, 0.03, 1, 200},          // it would be 600 %
+		{"heavy", 64, 400, 0.03, 1, 75},           // it would be 600 %
+		{"heavier", 160, 400, 0.08, 1, 70},        // 112 MiB
 		{"large and calm", 4096, 1, 2, 0.1, 20},   // 400 MB
 		{"large and heavy", 4096, 100, 2, 1, 162}, // 6.7 GB
 		{"idle", 0, 0, 0, 0, 200},
