@@ -2,6 +2,7 @@ package push
 
 import (
 	"bytes"
+	"slices"
 	"sort"
 
 	"laaster/internal/change"
@@ -75,6 +76,9 @@ func (s *span) changes(rel int) []change.RowChange {
 
 // mergeAll joins runs of changes, in their order, each ordered by key.
 func mergeAll(runs [][]change.RowChange) []change.RowChange {
+	if len(runs) > 2 {
+		runs = foldRuns(runs)
+	}
 	for len(runs) > 1 {
 		next := runs[:0:0]
 		for i := 0; i+1 < len(runs); i += 2 {
@@ -89,6 +93,47 @@ func mergeAll(runs [][]change.RowChange) []change.RowChange {
 		return nil
 	}
 	return runs[0]
+}
+
+// foldRuns joins neighbouring runs until each has about foldMost changes. Thousands of epochs that change a few rows each, which is what a client has missed that was
+// away for a while, would be thousands of small merges: ten milliseconds in which its goroutine has a processor for itself.
+func foldRuns(runs [][]change.RowChange) [][]change.RowChange {
+	var out [][]change.RowChange
+	var acc []change.RowChange
+	for _, run := range runs {
+		if len(acc)+len(run) > foldMost {
+			if len(acc) > 0 {
+				out = append(out, slices.Clone(acc))
+			}
+			if acc = acc[:0]; len(run) > foldMost {
+				out = append(out, run)
+				continue
+			}
+		}
+		for i := range run {
+			acc = fold(acc, &run[i])
+		}
+	}
+	if len(acc) > 0 {
+		out = append(out, acc)
+	}
+	return out
+}
+
+// foldMost is how many changes foldRuns looks through for each further one.
+const foldMost = 32
+
+// fold adds one more change to changes ordered by key.
+func fold(acc []change.RowChange, c *change.RowChange) []change.RowChange {
+	i, found := slices.BinarySearchFunc(acc, c.Key, func(a change.RowChange, key []byte) int { return bytes.Compare(a.Key, key) })
+	switch {
+	case !found:
+		return slices.Insert(acc, i, *c)
+	case same(acc[i].Old, c.New):
+		return slices.Delete(acc, i, i+1)
+	}
+	acc[i].New = c.New
+	return acc
 }
 
 // mergeRuns joins two runs of changes, a before b, both ordered by key.
