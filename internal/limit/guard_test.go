@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -499,7 +500,9 @@ func TestGuardTogether(t *testing.T) {
 	b := newBench(t, app.Rates{Address: app.CallRates{Messages: parsed(t, "1000/s"), Open: 5}, Principal: app.CallRates{Bytes: parsed(t, "1MiB/s"), Open: 5}},
 		app.Abuse{Slow: 20, Cut: 50, CutFor: app.Duration(time.Second)}, def)
 	g := b.guard
-	g.opt.Cut = nil // the list of the bench is for one goroutine
+	var cut, slowed atomic.Int64 // the lists of the bench are for one goroutine
+	g.opt.Cut = func(auth.Principal, Fault, time.Time, int) { cut.Add(1) }
+	g.opt.Slowed = func(auth.Principal, string, int) { slowed.Add(1) }
 	var wg sync.WaitGroup
 	for i := range 4 {
 		wg.Go(func() {
@@ -528,6 +531,9 @@ func TestGuardTogether(t *testing.T) {
 		})
 	}
 	wg.Wait()
+	if cut.Load() == 0 || slowed.Load() == 0 {
+		t.Errorf("told of %d cut and %d slowed", cut.Load(), slowed.Load())
+	}
 	for i := range g.open.shards {
 		if n := len(g.open.shards[i].open); n > 0 {
 			t.Errorf("%d callers have connections that nobody has", n)
