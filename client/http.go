@@ -227,9 +227,6 @@ func (c *Client) startPosting() {
 	})
 }
 
-// plainHTTP reports whether Laaster answers plain requests: then it is worth while to do without a WebSocket.
-func (c *Client) plainHTTP(ctx context.Context) bool { return c.reachable(ctx) == nil }
-
 // Reading is the rows of a view at one position, read over HTTP.
 type Reading struct {
 	Position string

@@ -23,7 +23,7 @@ type Transport string
 
 // The transports.
 const (
-	Auto      Transport = ""          // a WebSocket; Events when it cannot be opened twice while plain HTTP works
+	Auto      Transport = ""          // a WebSocket; Events when it cannot be opened twice in a row and plain HTTP worked between the two
 	WebSocket Transport = "websocket" // one connection for everything
 	Events    Transport = "events"    // one event stream per subscription, writes by HTTP; each subscription has a position of its own
 )

@@ -61,15 +61,18 @@ type session struct {
 // loop connects again and again until the client is closed.
 func (c *Client) loop(ctx context.Context) error {
 	defer func() { c.over(recover()) }()
-	failed := 0 // WebSockets in a row that did not open
+	failed := 0    // WebSockets in a row that did not open
+	plain := false // plain HTTP got through before the last of them
 	for ctx.Err() == nil {
 		var end ending
-		if c.opt.Transport == Events || c.opt.Transport == Auto && failed >= 2 && c.plainHTTP(ctx) {
+		if c.opt.Transport == Events || failed >= 2 && plain {
 			if failed = 0; c.opt.Transport == Auto {
 				c.opt.Logger.Warn("no WebSocket gets through, and plain HTTP does: event streams are used", "server", c.at.http)
 			}
 			end = c.stream(ctx)
 		} else {
+			// Asked before the attempt that decides: a server that is back since the last one answers this, and takes the next WebSocket, too.
+			plain = c.opt.Transport == Auto && failed >= 1 && c.reachable(ctx) == nil
 			end = c.connect(ctx)
 			if failed++; end.opened || end.ours {
 				failed = 0

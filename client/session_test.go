@@ -7,8 +7,12 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -438,4 +442,70 @@ func TestPanics(t *testing.T) {
 			t.Errorf("observed %v: %v, and the log says %s", observed, s.Err(), log.String())
 		}
 	}
+}
+
+// TestServerBack: a server that has been away for however many attempts is no reason for event streams.
+func TestServerBack(t *testing.T) {
+	n, _ := serve(t, channelSQL, nil)
+	typing := dial(t, n.PublicURL(), client.Options{}).Subscribe("typing", client.Query{Filter: "room=eq.a"})
+	for dials := range 8 {
+		x := &cuttable{}
+		opt := eager()
+		opt.Dial = x.dial
+		c := dial(t, n.PublicURL(), opt)
+		sig, err := c.Signal("typing", map[string]string{"room": "a", "who": fmt.Sprint("n", dials)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := sig.Set(map[string]int{"line": 1}); err != nil {
+			t.Fatal(err)
+		}
+		row := func(line int) string { return fmt.Sprintf(`{"room":"a","who":"n%d","line":%d}`, dials, line) }
+		awaitRows(t, typing, row(1))
+		x.cut(dials)
+		if err := sig.Set(map[string]int{"line": 2}); err != nil {
+			t.Fatalf("after %d failed dials: %v", dials, err)
+		}
+		awaitRows(t, typing, row(2))
+		sig.Clear()
+		awaitRows(t, typing, "")
+	}
+}
+
+// TestNoWebSockets: behind a proxy that lets plain HTTP through and nothing else, rows come by event streams.
+func TestNoWebSockets(t *testing.T) {
+	n, _ := serve(t, channelSQL, nil)
+	to, err := url.Parse(n.PublicURL())
+	if err != nil {
+		t.Fatal(err)
+	}
+	through := httputil.NewSingleHostReverseProxy(to)
+	through.FlushInterval = -1
+	var upgrades atomic.Int32
+	proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Upgrade") != "" {
+			upgrades.Add(1)
+			http.Error(w, "not here", http.StatusForbidden)
+			return
+		}
+		through.ServeHTTP(w, r)
+	}))
+	defer proxy.Close()
+	c := make1(t, &fake{Server: proxy}, eager())
+	s := c.Subscribe("typing", client.Query{Filter: "room=eq.a"})
+	if err := s.Ready(within(t)); err != nil {
+		t.Fatal(err)
+	}
+	if got := upgrades.Load(); got != 2 {
+		t.Errorf("%d WebSockets were tried, want 2", got)
+	}
+	sig, err := c.Signal("typing", map[string]string{"room": "a", "who": "ann"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := sig.Set(map[string]int{"line": 1}); code(err) != "not_supported" {
+		t.Errorf("%v", err)
+	}
+	c.Close() // before the proxy waits for its streams
+	<-c.Done()
 }

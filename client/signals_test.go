@@ -23,12 +23,14 @@ type cuttable struct {
 	mu    sync.Mutex
 	conns []net.Conn
 	off   bool
+	deny  int // dials that fail yet
 }
 
 func (x *cuttable) dial(ctx context.Context, network, addr string) (net.Conn, error) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if x.off {
+	if x.off || x.deny > 0 {
+		x.deny = max(0, x.deny-1)
 		return nil, errors.New("the test is offline")
 	}
 	c, err := new(net.Dialer).DialContext(ctx, network, addr)
@@ -48,6 +50,15 @@ func (x *cuttable) offline(off bool) {
 		}
 		x.conns = nil
 	}
+}
+
+// cut closes all connections and has the next dials fail, so many.
+func (x *cuttable) cut(dials int) {
+	x.offline(true)
+	x.mu.Lock()
+	x.deny = dials
+	x.mu.Unlock()
+	x.offline(false)
 }
 
 // awaitRows waits until the rows are as wanted.
