@@ -74,8 +74,11 @@ func (c *Client) loop(ctx context.Context) error {
 			// Asked before the attempt that decides: a server that is back since the last one answers this, and takes the next WebSocket, too.
 			plain = c.opt.Transport == Auto && failed >= 1 && c.reachable(ctx) == nil
 			end = c.connect(ctx)
-			if failed++; end.opened || end.ours {
+			switch {
+			case end.opened || end.ours:
 				failed = 0
+			case end.dialed: // without a token nothing was tried
+				failed++
 			}
 		}
 		if ctx.Err() != nil || !c.pause(ctx, end) {
@@ -115,6 +118,7 @@ func (c *Client) over(panicked any) {
 
 // ending is how a connection ended.
 type ending struct {
+	dialed     bool // a connection was tried
 	opened     bool // the server said welcome
 	ours       bool // it was Laaster that answered
 	lasted     time.Duration
@@ -222,7 +226,7 @@ func (c *Client) connect(ctx context.Context) ending {
 		return nil
 	})
 	sock, p, ours := c.dial(ctx)
-	end.ours = ours
+	end.dialed, end.ours = true, ours
 	if p == nil {
 		stop := context.AfterFunc(ctx, func() { c.farewell(s, sock) })
 		c.begin(s, sock, token)
