@@ -119,7 +119,8 @@ const minPayload = change.MaxBatch + 4096
 func (d *Driver) connect() (err error) {
 	opts := []nats.Option{
 		nats.Name("laaster"),
-		nats.ReconnectBufSize(-1), // an append made while the server is away fails at once instead of being sent later
+		nats.SyncQueueLen(2 * runMessages), // a run and its end; each read of the log takes as many places, 512 KiB by default
+		nats.ReconnectBufSize(-1),          // an append made while the server is away fails at once instead of being sent later
 	}
 	if d.o.Dir != "" {
 		if d.embedded, err = startServer(d.o.Dir, d.o.Sync == backbone.Buffered, d.o.Log); err != nil {
