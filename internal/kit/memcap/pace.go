@@ -13,15 +13,17 @@ import (
 
 // The garbage collector runs when as much has been allocated as a part of what is alive, whatever that costs: a server with 50 MB alive that allocates 4 MB/s
 // would let 100 MB pile up, and no collection for half a minute is worth that. So the part follows the cost: as much may pile up as keeps collecting within a
-// share of the processor time that is used anyway, at least leastRoom, and at most mostRoom or mostPercent of what is alive beyond smallServer.
+// share of the processor time that is used anyway, at least leastRoom, and at most mostRoom, as much as is alive, or mostPercent of what is alive beyond smallServer.
+// With less than as much as is alive the cost of a change grows with everything that has nothing to do with it: of 1,000 changes a second in a server with 10,000
+// subscribers (80 MB), collecting at every 32 MB was 9 µs of 45 for each.
 const (
 	mostPercent  = 200      // of what is alive: what the server starts with, and what a heavy load gets
 	leastPercent = 20       // so that a sudden load is not all collecting until the next look
 	leastRoom    = 32 << 20 // bytes; a heap below 16 MiB keeps mostPercent
-	mostRoom     = 48 << 20 // bytes, or mostPercent of what is alive beyond smallServer, whichever is more: a small server stays small when somebody has it allocate
+	mostRoom     = 48 << 20 // bytes, as much as is alive, or mostPercent of what is alive beyond smallServer, whichever is most: a small server stays small when somebody has it allocate
 	smallServer  = 104 << 20
-	gcShare      = 0.03  // of the processor time that is used
-	gcIdle       = 0.005 // processors: what an idle server may spend in any case
+	gcShare      = 0.03   // of the processor time that is used
+	gcIdle       = 0.0025 // processors: what an idle server may spend in any case
 	lookEvery    = time.Second
 )
 
@@ -79,6 +81,6 @@ func (c counts) percent(before counts) int {
 	one := (c.collector - before.collector) / float64(c.cycles-before.cycles)
 	rate := float64(c.allocated-before.allocated) / span
 	may := max(gcShare*(c.used-before.used)/span, gcIdle)
-	room := min(max(one*rate/may, leastRoom), max(mostRoom, mostPercent/100*(float64(c.alive)-smallServer)))
+	room := min(max(one*rate/may, leastRoom), max(mostRoom, float64(c.alive), mostPercent/100*(float64(c.alive)-smallServer)))
 	return int(min(max(100*room/float64(max(c.alive, 1)), leastPercent), mostPercent))
 }

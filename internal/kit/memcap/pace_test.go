@@ -20,10 +20,12 @@ func TestPercent(t *testing.T) {
 		want        int
 	}{
 		{"small", 8, 4, 0.01, 0.1, 200},
-		{"calm", 64, 4, 0.03, 0.1, 50},            // 32 MiB, at 0.4 % of a processor
+		{"calm", 64, 3, 0.03, 0.1, 50}, // 32 MiB, at 0.3 % of a processor
+		{"watched by many", 80, 5, 0.06, 0.06, 100},
 		{"busy", 64, 40, 0.03, 1, 62},             // 40 MB, at 3 %
-		{"heavy", 64, 400, 0.03, 1, 75},           // it would be 600 %
-		{"heavier", 160, 400, 0.08, 1, 70},        // 112 MiB
+		{"heavy", 40, 400, 0.03, 1, 120},          // 48 MiB; it would be 1000 %
+		{"heavier", 160, 400, 0.08, 1, 100},       // as much as is alive
+		{"heaviest", 312, 1000, 0.1, 1, 133},      // 416 MiB
 		{"large and calm", 4096, 1, 2, 0.1, 20},   // 400 MB
 		{"large and heavy", 4096, 100, 2, 1, 162}, // 6.7 GB
 		{"idle", 0, 0, 0, 0, 200},
