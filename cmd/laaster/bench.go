@@ -34,6 +34,7 @@ type benchCommand struct {
 	Slow     int           `help:"slow: clients that read slowly, beside the others." placeholder:"N"`
 	LineRate int           `help:"slow: bytes a second that one of them reads. Default 2048." placeholder:"N"`
 	Rows     int           `help:"Rows of the view." placeholder:"N"`
+	Changing int           `help:"channels: only so many of the rows change; the clients of the others must see nothing." placeholder:"N"`
 	RowBytes int           `help:"Size of a row as JSON. Default 200." placeholder:"N"`
 	Rate     float64       `help:"Changes a second; of ingest: rows." placeholder:"N"`
 	To       float64       `help:"Rise evenly from --rate to this rate." placeholder:"N"`
@@ -234,7 +235,7 @@ func (c *benchCommand) target(ctx context.Context, opt *load.Options) error {
 
 func (c *benchCommand) options() (load.Options, error) {
 	o := load.Options{Profile: c.Profile, Version: version, Clients: c.Clients, Slow: c.Slow, LineRate: c.LineRate, Rows: c.Rows,
-		RowBytes: c.RowBytes, Rate: c.Rate, Rates: c.Rates, To: c.To,
+		Changing: c.Changing, RowBytes: c.RowBytes, Rate: c.Rate, Rates: c.Rates, To: c.To,
 		Batch: c.Batch, Conns: c.Conns, Over: c.Over, Watch: c.Watch, Length: c.Time, Warm: c.Warm, Saturate: c.Saturate, Every: c.Every, Rounds: c.Rounds, Missed: c.Missed, Loops: c.Loops, Window: c.Window,
 		Clock: run.System{}}
 	if c.Single {

@@ -52,7 +52,7 @@ func TestNothingIsOmitted(t *testing.T) {
 	for i := range s {
 		s[i] = time.Duration(i) * 10 * time.Millisecond
 	}
-	p := newPlan(4, 1, 2, 60)
+	p := newPlan(4, 4, 1, 2, 60)
 	d := &drive{server: server{url: "http://" + l.Addr().String()}, way: OverHTTP, table: "t", conns: 1, clock: clock, start: clock.Now(), schedule: s, body: p.body,
 		delays: NewDelays()}
 	d.answers = make([]atomic.Uint64, len(s))

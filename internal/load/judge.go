@@ -132,6 +132,9 @@ func (j *judge) frame(c *Client, kind Kind, frame []byte, at time.Duration) {
 		case kind == "snapshot":
 		case number == last:
 			repeated++
+		case row >= j.plan.changing:
+			j.failed("client %d got number %d of row %d, which nobody changes", c.ID, number, row)
+			return
 		default:
 			came++
 			skipped += int64(number - last - 1)
@@ -204,7 +207,7 @@ func (j *judge) failed(format string, args ...any) {
 // truth says what each row is at a position: the number of its last change that was taken up to there.
 type truth struct {
 	j    *judge
-	next []int    // by row: the first number that is not in yet
+	next []int    // by row that changes: the first number that is not in yet
 	have []int32  // by row: the number at the position
 	sum  uint64   // its digest
 	till uint64   // beyond it something is not known: an answer is missing
@@ -213,9 +216,11 @@ type truth struct {
 
 // newTruth begins before the first change.
 func (j *judge) newTruth() *truth {
-	t := &truth{j: j, next: make([]int, j.plan.rows), have: make([]int32, j.plan.rows), till: refused, ends: make([]uint64, j.plan.conns)}
+	t := &truth{j: j, next: make([]int, j.plan.changing), have: make([]int32, j.plan.rows), till: refused, ends: make([]uint64, j.plan.conns)}
 	for r := range t.next {
 		t.next[r] = 1
+	}
+	for r := range t.have {
 		t.sum += digest(r, 0)
 	}
 	open := make([]bool, j.plan.conns) // nothing of a connection is known behind its first request without an answer

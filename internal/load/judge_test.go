@@ -11,7 +11,7 @@ import (
 // court is a judge of two clients over four rows written on two connections, with the answers of eight requests: request i is in at 10+i.
 func court(t *testing.T, every bool) *judge {
 	t.Helper()
-	p := newPlan(4, 2, 1, 60)
+	p := newPlan(4, 4, 2, 1, 60)
 	d := &drive{answers: make([]atomic.Uint64, 8), schedule: Schedule{0, 1e6, 2e6, 3e6, 4e6, 5e6, 6e6, 7e6}}
 	for i := range d.answers {
 		d.answers[i].Store(uint64(10 + i))
@@ -101,8 +101,12 @@ func TestJudgeObjects(t *testing.T) {
 			s.j.hear(t, s.c, s.j.epoch(14, [2]int{0, 2}), 0)
 			s.j.hear(t, s.c, s.j.epoch(15, [2]int{0, 1}), 0)
 		}, func(j *judge) bool { return j.fell.Load() == 1 }},
-		"a change passed over":  {func(s setting) { s.j.hear(t, s.c, s.j.epoch(14, [2]int{0, 2}), 0) }, func(j *judge) bool { return j.skipped.Load() == 1 }},
-		"a row nobody asked":    {func(s setting) { s.j.hear(t, s.c, s.j.epoch(14, [2]int{9, 2}), 0) }, badText},
+		"a change passed over": {func(s setting) { s.j.hear(t, s.c, s.j.epoch(14, [2]int{0, 2}), 0) }, func(j *judge) bool { return j.skipped.Load() == 1 }},
+		"a row nobody asked":   {func(s setting) { s.j.hear(t, s.c, s.j.epoch(14, [2]int{9, 2}), 0) }, badText},
+		"a row nobody changes": {func(s setting) {
+			s.j.plan.changing = 3
+			s.j.hear(t, s.c, s.j.epoch(10, [2]int{3, 1}), 0)
+		}, badText},
 		"a row with other text": {func(s setting) { s.j.hear(t, s.c, strings.Replace(s.j.epoch(14, [2]int{0, 2}), "xxx", "xyx", 1), 0) }, badText},
 	} {
 		s := setting{court(t, true), &Client{ID: 0}}

@@ -23,6 +23,7 @@ type Options struct {
 	Slow     int           // of the profile slow: those that read slowly, beside Clients
 	LineRate int           // bytes a second that a slow one reads
 	Rows     int           // rows of the view
+	Changing int           // of the profile channels: so many of the rows change, and the clients of the others must see nothing; 0: all
 	RowBytes int           // size of a row as JSON
 	Rate     float64       // changes a second (of ingest: rows)
 	Rates    []float64     // of the profile ingest: one after the other, in place of Rate
@@ -104,6 +105,9 @@ func Defaults(o *Options) error {
 	if o.Profile == "channels" && o.Clients > 0 { // a row each, and a request changes a row once
 		d.Batch = min(d.Batch, o.Clients)
 	}
+	if o.Changing > 0 {
+		d.Batch = min(d.Batch, o.Changing)
+	}
 	for _, f := range []struct{ to, from *int }{{&o.Clients, &d.Clients}, {&o.Slow, &d.Slow}, {&o.LineRate, &d.LineRate}, {&o.Rows, &d.Rows},
 		{&o.Batch, &d.Batch},
 		{&o.Conns, &d.Conns}, {&o.Rounds, &d.Rounds}, {&o.Missed, &d.Missed}, {&o.Window, &d.Window}} {
@@ -130,7 +134,7 @@ func Defaults(o *Options) error {
 	if o.Counting == nil {
 		o.Counting = func(context.Context, time.Duration) error { return nil }
 	}
-	if o.Rows == 0 || o.Profile == "channels" {
+	if o.Rows == 0 { // channels: a row each
 		o.Rows = o.Clients
 	}
 	if o.RowBytes == 0 {
@@ -160,12 +164,12 @@ func (o *Options) fits() error {
 		name  string
 		of    []string
 	}{
-		{o.Saturate, "saturate", []string{"fanout"}}, {o.Slow != 0, "slow", []string{"slow"}}, {o.LineRate != 0, "line-rate",
+		{o.Saturate, "saturate", []string{"fanout"}}, {o.Slow != 0, "slow", []string{"slow"}}, {o.Changing != 0, "changing", []string{"channels"}}, {o.LineRate != 0, "line-rate",
 			[]string{"slow"}}, {len(o.Rates) > 0, "rates", []string{"ingest"}},
 		{o.Rounds != 0, "rounds", []string{"storm", "slow"}}, {o.Missed != 0, "missed", []string{"storm"}}, {o.To != 0, "to",
 			scheduled}, {o.Burst != Bursts{}, "burst", scheduled},
 		{len(o.Trace) > 0, "trace", scheduled}, {o.Schedule != nil, "record", scheduled}, {o.Every, "every", []string{"fanout", "channels", "storm", "slow"}},
-		{o.Rows != 0, "rows", []string{"idle", "fanout", "storm", "slow"}}, {o.RowBytes != 0, "row-bytes", []string{"idle", "fanout", "channels",
+		{o.Rows != 0, "rows", []string{"idle", "fanout", "channels", "storm", "slow"}}, {o.RowBytes != 0, "row-bytes", []string{"idle", "fanout", "channels",
 			"storm", "slow"}},
 		{o.Batch != 0, "batch", busy}, {o.Conns != 0, "conns", busy}, {o.Over != "", "over", busy}, {o.Watch != "", "watch", []string{"idle",
 			"fanout", "channels", "storm", "slow"}}, {o.Warm != 0, "warm", []string{"fanout", "channels", "slow", "ingest"}},
@@ -210,8 +214,11 @@ func (o *Options) validate() error {
 	if o.Length <= 0 || o.Length > 24*time.Hour {
 		return fmt.Errorf("time is %s: it must be above 0 and at most 24h", o.Length)
 	}
-	if o.Batch > o.Rows && o.Profile != "ingest" {
-		return fmt.Errorf("batch is %d, rows is %d: a request changes a row once, so it cannot have more changes than there are rows", o.Batch, o.Rows)
+	if o.Changing < 0 || o.Changing > o.Rows {
+		return fmt.Errorf("changing is %d: it must be from 1 to the %d rows, one for each client", o.Changing, o.Rows)
+	}
+	if o.Batch > o.changing() && o.Profile != "ingest" {
+		return fmt.Errorf("batch is %d, rows that change are %d: a request changes a row once, so it cannot have more changes than there are such rows", o.Batch, o.changing())
 	}
 	if o.Over != OverHTTP && o.Over != OverWS {
 		return fmt.Errorf("over is %q: it must be %s or %s", o.Over, OverHTTP, OverWS)
@@ -220,4 +227,12 @@ func (o *Options) validate() error {
 		return fmt.Errorf("watch is %q: it must be %s or %s", o.Watch, OverWS, OverEvents)
 	}
 	return nil
+}
+
+// changing returns how many rows change.
+func (o *Options) changing() int {
+	if o.Changing == 0 {
+		return o.Rows
+	}
+	return o.Changing
 }

@@ -7,22 +7,22 @@ import (
 	"strings"
 )
 
-// plan says which request changes which rows. Connection c owns the rows c, c+conns, c+2·conns, …, goes through them in turn, batch
+// plan says which request changes which rows. Of the rows the first changing ones change: connection c owns c, c+conns, c+2·conns, …, goes through them in turn, batch
 // changes a request, and request i leaves on connection i mod conns. So the changes of one row are numbered 1, 2, 3, … in the order in
 // which they take effect, and a number tells its request.
 type plan struct {
-	rows, conns, batch int
-	pad                string // what fills a row: its text, without the quotes
+	rows, changing, conns, batch int
+	pad                          string // what fills a row: its text, without the quotes
 }
 
 // newPlan bounds the connections so that no request changes a row twice.
-func newPlan(rows, conns, batch, rowBytes int) plan {
-	return plan{rows: rows, batch: batch, conns: min(conns, max(1, rows/batch)), pad: strings.Repeat("x", max(1,
+func newPlan(rows, changing, conns, batch, rowBytes int) plan {
+	return plan{rows: rows, changing: changing, batch: batch, conns: min(conns, max(1, changing/batch)), pad: strings.Repeat("x", max(1,
 		rowBytes-len(`{"id":123,"n":12345,"pad":""}`)))}
 }
 
 // owned returns how many rows a connection has.
-func (p *plan) owned(conn int) int { return (p.rows - conn + p.conns - 1) / p.conns }
+func (p *plan) owned(conn int) int { return (p.changing - conn + p.conns - 1) / p.conns }
 
 // change returns the row and the number of change j of request i.
 func (p *plan) change(i, j int) (row, number int) {

@@ -12,12 +12,16 @@ func TestPlan(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 2))
 	for range 300 {
 		rows := 1 + rng.IntN(50)
-		p := newPlan(rows, 1+rng.IntN(10), 1+rng.IntN(rows), 60)
+		changing := 1 + rng.IntN(rows)
+		p := newPlan(rows, changing, 1+rng.IntN(10), 1+rng.IntN(changing), 60)
 		last, conn := make([]int, rows), make([]int, rows)
 		for i := range 200 {
 			in := map[int]bool{}
 			for j := range p.batch {
 				row, n := p.change(i, j)
+				if row >= changing {
+					t.Fatalf("%+v: request %d changes row %d", p, i, row)
+				}
 				if in[row] {
 					t.Fatalf("%+v: request %d changes row %d twice", p, i, row)
 				}
@@ -38,7 +42,7 @@ func TestPlan(t *testing.T) {
 }
 
 func TestRows(t *testing.T) {
-	p := newPlan(30, 3, 4, 100)
+	p := newPlan(30, 30, 3, 4, 100)
 	frame := `{"type":"epoch","position":"x.0-5","changes":{"1":{"put":` + string(p.body(nil, 7)) + `}}}`
 	var got [][2]int
 	if err := rowsOf([]byte(frame), p.tail(), func(row, n int) { got = append(got, [2]int{row, n}) }); err != nil {
@@ -59,7 +63,7 @@ func TestRows(t *testing.T) {
 }
 
 func FuzzRows(f *testing.F) {
-	p := newPlan(30, 3, 4, 60)
+	p := newPlan(30, 30, 3, 4, 60)
 	f.Add(p.body(nil, 3))
 	f.Fuzz(func(t *testing.T, frame []byte) {
 		_ = rowsOf(frame, p.tail(), func(row, n int) {

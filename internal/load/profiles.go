@@ -15,7 +15,7 @@ func itoa(n int) string { return strconv.Itoa(n) }
 // idle opens clients that watch one view, and looks at the server while nothing happens.
 func (b *bench) idle(ctx context.Context) error {
 	o, r := &b.opt, b.report
-	p := newPlan(o.Rows, 1, 1, o.RowBytes)
+	p := newPlan(o.Rows, o.Rows, 1, 1, o.RowBytes)
 	if _, err := b.fill(ctx, &p); err != nil {
 		return err
 	}
@@ -81,7 +81,7 @@ func (b *bench) clients(s *Swarm) { b.report.Errors = append(b.report.Errors, s.
 func (b *bench) watched(ctx context.Context) error {
 	o, r := &b.opt, b.report
 	own := o.Profile == "channels"
-	p := newPlan(o.Rows, o.Conns, o.Batch, o.RowBytes)
+	p := newPlan(o.Rows, o.changing(), o.Conns, o.Batch, o.RowBytes)
 	base, err := b.fill(ctx, &p)
 	if err != nil {
 		return err
@@ -117,6 +117,10 @@ func (b *bench) watched(ctx context.Context) error {
 		return err
 	}
 	m := &meter{b: b, sent: d.accepted.Load, delivered: j.delivered.Load, delays: delays, live: swarm.live.Load, whole: o.Length}
+	rest, err := b.still(ctx, m)
+	if err != nil {
+		return err
+	}
 	from, to, err := b.load(ctx, d, m)
 	if err != nil {
 		return err
@@ -125,6 +129,10 @@ func (b *bench) watched(ctx context.Context) error {
 	if b.proc.Known() {
 		cpu := float64((to.cpu - from.cpu).Nanoseconds()) / 1000
 		b.perUnit(own, cpu, taken, delivered)
+		if o.Changing > 0 {
+			r.figure("server time per change beyond rest", (cpu-rest*1e6*(to.at-from.at).Seconds())/float64(max(taken, 1)), "µs", 0,
+				fmt.Sprintf("without the %.2f %% of a core that it took before the load", 100*rest))
+		}
 	}
 	b.rest(ctx, d, j, swarm)
 	b.delay(own, delays, d)
@@ -145,11 +153,30 @@ func (b *bench) watched(ctx context.Context) error {
 	return nil
 }
 
+// still waits where it is said how many rows change, as long as the load is counted, and returns what their heartbeats take of a core. Else it does nothing.
+func (b *bench) still(ctx context.Context, m *meter) (cores float64, err error) {
+	length := b.opt.Length - b.opt.Warm
+	if b.opt.Changing == 0 || !b.proc.Known() {
+		return 0, nil
+	}
+	b.say("at rest")
+	from := m.sample()
+	if !until(ctx, b.opt.Clock, b.opt.Clock.Now().Add(length)) {
+		return 0, ctx.Err()
+	}
+	to := m.sample()
+	return (to.cpu - from.cpu).Seconds() / (to.at - from.at).Seconds(), nil
+}
+
 // perUnit reports the processor time of the server per unit of work.
 func (b *bench) perUnit(own bool, cpu float64, taken, delivered int64) {
 	switch {
 	case own:
-		b.report.figure("server time per change", cpu/float64(max(taken, 1)), "µs", 20, "from POST to frame, everything included")
+		target := 20.0
+		if b.opt.Changing > 0 || b.opt.Rate < 20_000 { // of the profile as it is
+			target = 0
+		}
+		b.report.figure("server time per change", cpu/float64(max(taken, 1)), "µs", target, "from POST to frame, everything included")
 	case b.opt.Saturate:
 		b.report.figure("server time per delivered change", cpu/float64(max(delivered, 1)), "µs", 0.5, "log, engine and writing included")
 	default:
@@ -192,6 +219,9 @@ func (b *bench) describe(p *plan, own bool) {
 	}
 	if o.Every {
 		how += ", each delivered"
+	}
+	if o.Changing > 0 {
+		how += fmt.Sprintf(" in %d", o.Changing)
 	}
 	r.Summary = fmt.Sprintf("%s of a view of %d rows, %d clients that watch %s each", how, o.Rows, o.Clients, what)
 	for _, s := range []Setting{{"clients", itoa(o.Clients)}, {"rows", itoa(o.Rows)}, {"row", itoa(len(p.row(nil, 100, 10000))) + " bytes of JSON"},

@@ -146,12 +146,15 @@ func TestFanout(t *testing.T) {
 
 // TestChannels: each client gets the changes of its row.
 func TestChannels(t *testing.T) {
-	for name, o := range map[string]load.Options{"batches": {Batch: 5}, "single": {Batch: 1, Conns: 8}} {
+	for name, o := range map[string]load.Options{"batches": {Batch: 5}, "single": {Batch: 1, Conns: 8}, "some": {Changing: 7}} {
 		t.Run(name, func(t *testing.T) {
 			o.Profile, o.Clients, o.Rate, o.Length, o.Warm = "channels", 50, 1000, time.Second, 10*time.Millisecond
 			r := measure(t, o)
 			if figure(t, r, "server time per change") <= 0 {
 				t.Error("no processor time")
+			}
+			if o.Changing > 0 && figure(t, r, "server time per change beyond rest") == 0 {
+				t.Error("nothing beyond rest")
 			}
 			if len(r.Delays) != 2 || r.Delays[0].Count < 900 {
 				t.Errorf("%+v", r.Delays)

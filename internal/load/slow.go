@@ -28,7 +28,7 @@ func (b *bench) slow(ctx context.Context) error {
 	if o.Slow == 0 {
 		return fmt.Errorf("slow is 0: this profile needs slow clients")
 	}
-	p := newPlan(o.Rows, o.Conns, o.Batch, o.RowBytes)
+	p := newPlan(o.Rows, o.changing(), o.Conns, o.Batch, o.RowBytes)
 	base, err := b.fill(ctx, &p)
 	if err != nil {
 		return err

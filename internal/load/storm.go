@@ -12,7 +12,7 @@ import (
 // storm is the profile storm: all clients are cut at once while changes go on, miss some, and come back together.
 func (b *bench) storm(ctx context.Context) error {
 	o, r := &b.opt, b.report
-	p := newPlan(o.Rows, o.Conns, o.Batch, o.RowBytes)
+	p := newPlan(o.Rows, o.changing(), o.Conns, o.Batch, o.RowBytes)
 	base, err := b.fill(ctx, &p)
 	if err != nil {
 		return err
