@@ -29,6 +29,9 @@ type Token struct {
 	leeway              time.Duration
 }
 
+// Ends returns when the token is believed no longer: Expires, and how far clocks may differ.
+func (t *Token) Ends() time.Time { return t.Expires.Add(t.leeway) }
+
 // Anonymous returns the principal of callers without a token.
 func Anonymous() Principal { return Principal{Subject: "anon", Role: "anon"} }
 

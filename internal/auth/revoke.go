@@ -82,6 +82,7 @@ type Revocations struct {
 	keep   time.Duration // the longest life of a token, and how far clocks may differ
 	leeway int64         // how far clocks may differ, in seconds
 	count  atomic.Int64
+	added  atomic.Uint64 // see Revised
 	mu     struct {
 		sync.RWMutex
 		all                    map[Revocation]struct{}
@@ -151,6 +152,7 @@ func (r *Revocations) Add(x Revocation, now time.Time) {
 		}
 		r.mu.all[x] = struct{}{}
 		r.pruneLocked(now)
+		r.added.Add(1)
 		return
 	}
 	r.mu.all[x] = struct{}{}
@@ -159,7 +161,11 @@ func (r *Revocations) Add(x Revocation, now time.Time) {
 		r.pruneLocked(now)
 	}
 	r.count.Store(int64(len(r.mu.all)))
+	r.added.Add(1)
 }
+
+// Revised returns a number that is another one once a revocation holds that did not before.
+func (r *Revocations) Revised() uint64 { return r.added.Load() }
 
 func (r *Revocations) pruneLocked(now time.Time) {
 	for x := range r.mu.all {

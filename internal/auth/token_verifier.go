@@ -215,7 +215,7 @@ func (v *Verifier) Ended(p Principal) *wire.Problem {
 	switch t := p.Token; {
 	case t == nil:
 		return nil
-	case !v.clock.Now().Before(t.Expires.Add(t.leeway)):
+	case !v.clock.Now().Before(t.Ends()):
 		return expired()
 	case v.Revocations.Revoked(t):
 		return refused("the token was revoked", "log in again")

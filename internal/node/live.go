@@ -38,7 +38,7 @@ func (n *Node) openHub() error {
 		Store: n.store, Log: n.shard.ID(), Shard: n.shard.Number(), Clock: n.opt.Clock, Floor: n.floor, Metrics: n.metrics, Logger: n.opt.Logger,
 		Rules: rulesOf(n.program.Load()), Access: n.accessed, Recorded: func(relation string) bool { return (*n.watched.Load())[relation] },
 		Limiter: n.limits, Channels: n.program.Load().Channels, Signal: n.maySignal, Signals: signalBounds(limits.Connections),
-		Principal: n.principal, Identify: n.bearer, Ended: n.callers.verifier.Ended, Again: n.callers.verifier.Again, RequestID: requestID, Answer: n.problems.answer, Writer: liveWriter{n}, Sent: n.sent, History: n.newHistory(),
+		Principal: n.principal, Identify: n.bearer, Ended: n.callers.verifier.Ended, Revised: n.callers.verifier.Revocations.Revised, Again: n.callers.verifier.Again, RequestID: requestID, Answer: n.problems.answer, Writer: liveWriter{n}, Sent: n.sent, History: n.newHistory(),
 		MaxConnections: limits.Connections, EachOpening: opening, Merge: mergeWindow, MergeFactor: mergeFactor,
 		ReadTime: time.Duration(limits.ReadTime), SortEach: int(limits.ReadMemory), SortBytes: max(64<<20, int(limits.ReadMemory)),
 		Limits: wire.Limits{FrameBytes: int(limits.Frame), Subscriptions: limits.Subscriptions, RowBytes: int(limits.Row),

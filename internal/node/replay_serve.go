@@ -42,7 +42,7 @@ func (h *History) openHub() (err error) {
 	n.hub, err = push.NewHub(context.WithoutCancel(n.group.Context()), push.Options{
 		Store: n.store, Log: n.shard.ID(), Shard: n.shard.Number(), Clock: n.opt.Clock, Metrics: n.metrics, Logger: n.opt.Logger,
 		Rules:     rulesOf(n.program.Load()),
-		Principal: n.principal, Identify: n.bearer, Ended: n.callers.verifier.Ended, Again: n.callers.verifier.Again, RequestID: requestID, Answer: n.problems.answer, Writer: historyWriter{h}, Sent: func(uint64, uint64) {},
+		Principal: n.principal, Identify: n.bearer, Ended: n.callers.verifier.Ended, Revised: n.callers.verifier.Revocations.Revised, Again: n.callers.verifier.Again, RequestID: requestID, Answer: n.problems.answer, Writer: historyWriter{h}, Sent: func(uint64, uint64) {},
 		MaxConnections: limits.Connections, Merge: mergeWindow, MergeFactor: mergeFactor,
 		Limits: wire.Limits{FrameBytes: int(limits.Frame), Subscriptions: limits.Subscriptions, RowBytes: int(limits.Row)},
 	})

@@ -36,6 +36,8 @@ type conn struct {
 	moved   atomic.Int64  // when something last went through to the socket, unix ms
 	blocked atomic.Bool   // a write is waiting for the socket, or for the line of a slow client
 	written atomic.Int64  // bytes since the clock last looked
+	calm    int64         // until when a look finds nothing to do unless something changes, unix ms; the clock's
+	stirred atomic.Bool   // something has changed since the clock last looked that written and blocked do not show
 	line    atomic.Int64  // bytes a second that went through while the kernel had more; 0: it never had
 	heard   int64         // when the clock last saw that something had come, unix ms; the clock's, as are the next two
 	pinged  int64         // when it last had a ping sent

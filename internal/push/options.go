@@ -37,9 +37,11 @@ type Options struct {
 	Principal func(r *http.Request) (auth.Principal, *wire.Problem)
 	// Identify says whom a token in a frame speaks for, on a connection that spoke for was. It does not wait. Default: tokens are refused.
 	Identify func(token string, was auth.Principal) (auth.Principal, *wire.Problem)
-	// Ended says why the token of p is not good any more; nil: it is. It is asked for every live connection with a token once a second, and for each of its
-	// frames. Default: tokens stay good.
+	// Ended says why the token of p is not good any more; nil: it is. It is asked for each frame of a live connection with a token, and within a second
+	// when the token's time is over (auth.Token.Ends) or Revised has changed. Default: tokens stay good.
 	Ended func(p auth.Principal) *wire.Problem
+	// Revised changes after Ended has begun to refuse what was good and whose time has not come. Default: it never does.
+	Revised func() uint64
 	// Again returns p as a changed app makes it. Default: as it is.
 	Again func(p auth.Principal) auth.Principal
 	// Channels are the app's tables whose rows are in memory alone, and Signals the bounds of these. Default: there are none.
@@ -112,6 +114,9 @@ func (o *Options) defaults() error {
 	}
 	if o.Ended == nil {
 		o.Ended = func(auth.Principal) *wire.Problem { return nil }
+	}
+	if o.Revised == nil {
+		o.Revised = func() uint64 { return 0 }
 	}
 	if o.Again == nil {
 		o.Again = func(p auth.Principal) auth.Principal { return p }

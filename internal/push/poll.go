@@ -172,6 +172,7 @@ func (c *conn) countPartial() error {
 		}
 	} else if c.read.since.Load() == 0 {
 		c.read.since.Store(c.h.now())
+		c.stirred.Store(true)
 	}
 	if holds == c.read.held {
 		return nil
@@ -247,6 +248,7 @@ func (c *conn) readStream(src io.Reader, before []byte) {
 	for {
 		n, err := src.Read(buf)
 		c.read.heard.Store(true)
+		c.stirred.Store(true)
 		c.consume(buf[:n], true)
 		if err != nil {
 			c.close()

@@ -232,6 +232,7 @@ func (r *pollReader) serve(c *conn, wait bool) {
 		}
 		if n > 0 {
 			c.read.heard.Store(true)
+			c.stirred.Store(true)
 			rest, pause := c.consumePaced(r.buf[:n], wait)
 			if len(rest) > 0 || pause > 0 && !wait {
 				c.readAside(bytes.Clone(rest), pause)

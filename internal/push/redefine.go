@@ -107,6 +107,7 @@ func (c *conn) authorized(p auth.Principal) {
 		return
 	}
 	c.who.Store(&p)
+	c.stirred.Store(true)
 	c.renewed() // Settle may have passed since it was identified
 	c.redefine(true)
 	c.retune()

@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"laaster/internal/auth"
+	"laaster/internal/kit/run"
 	"laaster/internal/view"
 	"laaster/internal/wire"
 )
@@ -35,6 +37,59 @@ func BenchmarkRules(b *testing.B) {
 		for _, conns := range []int{100, 1000, 10000} {
 			b.Run(fmt.Sprintf("%s/%d", form.name, conns), func(b *testing.B) { benchRules(b, form.view, conns, form.row) })
 		}
+	}
+}
+
+// BenchmarkLook is a look at 10,000 connections with tokens on which nothing happens, when a token was revoked, and when none was.
+func BenchmarkLook(b *testing.B) {
+	p, rules := compiled(b, seatsApp)
+	store := view.New(p.Relations, view.Options{})
+	hub, err := NewHub(context.Background(), Options{Store: store, Log: testLog, Rules: rules, Principal: byHeader, CloseTimeout: time.Millisecond, Clock: run.NewManual(time.UnixMilli(0))})
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() {
+		for _, c := range hub.connections() {
+			c.close()
+		}
+		if err := hub.Close(); err != nil {
+			b.Error(err)
+		}
+	})
+	now := hub.now()
+	for i := range 10_000 {
+		who := reader1(fmt.Sprint("u", i))
+		who.Token = &auth.Token{Expires: time.UnixMilli(now + 3_600_000)}
+		c := newConn(webSocket, who)
+		c.sink = nowhere{}
+		if p := hub.open(c); p != nil {
+			b.Fatal(p)
+		}
+		c.drain()
+		c.hello(&wire.HelloFrame{Subscribe: []wire.Subscription{{ID: "a", View: "notes"}}})
+		defer hub.opening.Done()
+	}
+	for _, revoked := range []bool{true, false} {
+		b.Run(fmt.Sprintf("revoked=%t", revoked), func(b *testing.B) {
+			revised := uint64(1)
+			hub.opt.Revised = func() uint64 { return revised }
+			var looks looks
+			hub.lookThrough(&looks, now) // hellos
+			hub.lookThrough(&looks, now)
+			others := make([]byte, 64<<20) // what the processor's caches hold in between
+			for range b.N {
+				b.StopTimer()
+				for j := 0; j < len(others); j += 64 {
+					others[j]++
+				}
+				if revoked {
+					revised++
+				}
+				b.StartTimer()
+				hub.lookThrough(&looks, now)
+			}
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/10_000, "ns/connection")
+		})
 	}
 }
 

@@ -97,11 +97,12 @@ func (c *conn) smooth() {
 // are older: that finds a thin line before the kernel's buffers are full. It returns how many bytes the line carries in a second then, else 0. The
 // caller is the clock.
 func (c *conn) late() int64 {
-	n, was := int(c.written.Swap(0)), c.queued
-	c.queued = 0
-	if n+was == 0 {
+	was := c.queued
+	if was == 0 && c.written.Load() < lateBytes { // they wait for more
 		return 0
 	}
+	n := int(c.written.Swap(0))
+	c.queued = 0
 	c.mu.Lock()
 	s, slowed := c.sink, c.mu.slowed
 	c.mu.Unlock()

@@ -21,6 +21,7 @@ func (c *conn) introduced(token string) *wire.Problem {
 		return wire.NewProblem(wire.Unauthenticated, "the hello brings a token of another subject than the request did").WithField("token", "send one token")
 	}
 	c.who.Store(&who)
+	c.stirred.Store(true)
 	c.renewed() // Settle may have passed since it was identified
 	return nil
 }

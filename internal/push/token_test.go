@@ -351,3 +351,75 @@ func TestEndsDoNotWait(t *testing.T) {
 		}
 	}
 }
+
+// TestQuietConnections: a connection on which nothing happens is left alone until something is due, and nothing that is due comes later for that.
+func TestQuietConnections(t *testing.T) {
+	s := newIssuer()
+	var revised atomic.Uint64
+	b := teamsBench(t, s, Options{Revised: revised.Load, PartialTimeout: 5 * time.Second})
+	until := func(d time.Duration) auth.Principal {
+		who := s.known["team a"]
+		own := *who.Token
+		own.Expires = b.clock.Now().Add(d)
+		who.Token = &own
+		return who
+	}
+	hello := `{"type":"hello","subscribe":[{"id":"n","view":"notes"}]}`
+	enter := func(d time.Duration) *memConn {
+		m := b.enter(until(d), hello)
+		b.advance(tick)
+		b.told(m, 0)
+		return m
+	}
+	ticks := func(m *memConn, n int) (looks int64, came string) {
+		before := s.asked.Load()
+		for range n {
+			b.advance(tick)
+			b.quiet(m)
+		}
+		return s.asked.Load() - before, strings.Join(b.told(m, 10_000), "\n")
+	}
+	m := enter(time.Hour)
+	if looks, came := ticks(m, 13); looks != 0 || came != "" {
+		t.Errorf("%d looks before the first heartbeat, %s", looks, came)
+	}
+	if looks, came := ticks(m, 3); looks == 0 || !strings.Contains(came, `"epoch"`) {
+		t.Errorf("%d looks at the time of a heartbeat, %s", looks, came)
+	}
+	if looks, _ := ticks(m, 5); looks != 0 {
+		t.Errorf("%d looks after a heartbeat", looks)
+	}
+	revised.Add(1)
+	if looks, _ := ticks(m, 5); looks != 1 {
+		t.Errorf("%d looks after a revocation of others", looks)
+	}
+	m.hangUp()
+
+	m = enter(time.Hour)
+	ticks(m, 2)
+	m.send(clientFrame(opText, true, []byte(hello))[:9])
+	if _, came := ticks(m, 7); !strings.Contains(came, "took too long") {
+		t.Errorf("half a message: %s", came)
+	}
+	m.hangUp()
+
+	m = enter(8 * time.Second)
+	ticks(m, 5)
+	s.ended.Store(true) // as it is by then
+	if looks, came := ticks(m, 1); looks != 0 || came != "" {
+		t.Errorf("%d looks at a token that is good, %s", looks, came)
+	}
+	if _, came := ticks(m, 2); !strings.Contains(came, `"token_expired"`) {
+		t.Errorf("the time of the token is over: %s", came)
+	}
+	m.hangUp()
+
+	s.ended.Store(false)
+	m = enter(time.Hour)
+	ticks(m, 2)
+	s.ended.Store(true)
+	revised.Add(1)
+	if _, came := ticks(m, 1); !strings.Contains(came, `"token_expired"`) {
+		t.Errorf("the token was taken back: %s", came)
+	}
+}
